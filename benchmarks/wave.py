@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks import harness, report
-from benchmarks.burst import figure
+from benchmarks.instant import METERED_S, figure
 from benchmarks.meter import Meter
 from redis_scheduler.settings import WORKER
 from redis_scheduler.store.new_task import NewTask
@@ -24,9 +24,6 @@ from tests.support.waiting import wait_until
 LEAD_S = 1.0
 ENTERED_A_SECOND = 12_000
 """What the instant allows for: LEAD_S, and a second for so many tasks."""
-
-BEFORE_S = 0.1
-"""The CPU is read so long before the instant."""
 
 WAIT_S = 60.0
 ARRIVED_A_SECOND = 500
@@ -109,7 +106,7 @@ async def deliver(
     seeded = await enter(redis.url, count, receiver.url)
     due = await first_due(redis)
     assert due < seeded.instant + WAIT_S, "the wave began before it was looked at"
-    await asyncio.sleep(seeded.instant - BEFORE_S - time.time())
+    await asyncio.sleep(seeded.instant - METERED_S - time.time())
     meter = await meter_of(service, redis, receiver)
     await until_arrived(receiver, count)
     used = await meter.used()

@@ -21,9 +21,9 @@ from redis_scheduler.store.client import RedisClient
 from tests.support import parallel, starter
 from tests.support.audit import audited
 from tests.support.leftovers import ended_with_this_process
-from tests.support.names import KEYS
+from tests.support.names import KEYS, SHARDS
 from tests.support.receiver import Receiver, receiving
-from tests.support.servers import KINDS, put_asked_server_first, running
+from tests.support.servers import CLUSTER, KINDS, put_asked_server_first, running
 from tests.support.store import Store
 
 LONG_S = 15
@@ -49,6 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line("markers", "long: takes so long that it must begin before the others")
     config.addinivalue_line("markers", "whole_start: the service is started anew, since the start is what is tested")
+    config.addinivalue_line("markers", "one_shard(why): holds only where the service has one shard (TESTED_SHARDS)")
+    config.addinivalue_line("markers", "one_server(why): holds only where all keys are on one server, so in no cluster")
     # A busy machine makes no example wrong.
     hypothesis.settings.register_profile("without a deadline", deadline=None)
     hypothesis.settings.load_profile("without a deadline")
@@ -129,6 +131,9 @@ def _has(item: pytest.Item, marker: str) -> bool:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    for name, has_more in (("one_shard", SHARDS > 1), ("one_server", KINDS == [CLUSTER])):
+        if has_more and (marker := item.get_closest_marker(name)):
+            pytest.skip(marker.args[0])
     starter.is_used = item.get_closest_marker("whole_start") is None
 
 
@@ -205,8 +210,9 @@ def raw(_emptied: redis.asyncio.Redis) -> redis.asyncio.Redis:
 
 @pytest.fixture
 async def client(redis_url: str) -> AsyncIterator[RedisClient]:
-    """A connection as the service has it; the group is made."""
+    """A connection as the service has it: it has looked at what Redis serves, and the group is made."""
     client = RedisClient(redis_url, 3, KEYS)
+    await client.ensure_checked()
     await client.create_group()
     yield client
     await client.aclose()

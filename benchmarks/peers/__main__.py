@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # so that it also runs as a folder
 
-from benchmarks import burst, harness, lateness, report
+from benchmarks import burst, harness, instant, lateness, report
 from benchmarks.meter import Meter
 from benchmarks.peers import contestant, peer
 from benchmarks.peers.contestant import Contestant
@@ -44,15 +44,15 @@ async def drain(one: Contestant, tasks: int, redis: harness.Redis, receiver: har
     """Measure a burst."""
     due_times = await one.burst(tasks)
     first_due = min(due_times.values())
-    await asyncio.sleep(first_due - burst.MARGIN_S / 5 - time.time())
+    await asyncio.sleep(first_due - instant.METERED_S - time.time())
     await one.ready()
     meter = await meter_of(one, redis, receiver)
-    await receiver.wait_for(tasks, burst.WAIT_S)
+    await receiver.wait_for(tasks, instant.WAIT_S)
     used = await meter.used()
     await one.drained()
     arrivals = await receiver.take()
     return {
-        **dataclasses.asdict(burst.figure(arrivals, used.cpu_s)),
+        **dataclasses.asdict(instant.figure(arrivals, used.cpu_s)),
         **harness.checks(due_times, arrivals),
         "first_arrival_after_first_due_ms": round(1000 * (min(arrivals).at - first_due), 1),
     }
@@ -252,7 +252,7 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", type=setting, action="append", default=[], help="a setting of peers")
     options = parser.parse_args()
     options.settings = dict(options.settings)
-    run_s = options.seconds + options.ttl + 2 * burst.WAIT_S + sum(PATIENCE) * options.tasks / 500
+    run_s = options.seconds + options.ttl + 2 * instant.WAIT_S + sum(PATIENCE) * options.tasks / 500
     harness.run(options, measure, show, limit_s=len(RUNS) * run_s)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import psutil
 
 from benchmarks import harness
-from benchmarks.burst import MARGIN_S, schedule_all
+from benchmarks.instant import MARGIN_S, schedule_all
 from benchmarks.lateness import schedule_at_rate
 from benchmarks.peers import load, peer
 from benchmarks.peers.load import Load

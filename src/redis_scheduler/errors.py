@@ -94,11 +94,22 @@ class FolderInUse(StartError):
 
 
 class StoreUnavailable(SchedulerError):
-    """Redis cannot be reached, or does not serve now; the outcome of a write under way is unknown."""
+    """Redis cannot be reached, or does not serve now; the outcome of a write under way is unknown. `shard`: the number
+    of the shard whose Redis it is; None: of the only one."""
+
+    shard: int | None = None
 
 
 class StoreRefused(StoreUnavailable):
     """Redis answered a call by refusing it: it lacks the command, may not write, or the user may not call it."""
+
+
+class WrongServer(StoreRefused):
+    """The server is another shard's than REDIS_URL says, or one of several of which REDIS_URL names one."""
+
+
+class StoreUnreplicated(StoreUnavailable):
+    """Redis has taken a write, but too few of its replicas have it in time: whether it stays is unknown."""
 
 
 class StoreFull(SchedulerError):

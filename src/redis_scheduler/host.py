@@ -4,8 +4,12 @@ import contextlib
 import ipaddress
 import socket
 from functools import lru_cache
+from urllib.parse import urlsplit
 
 from yarl import URL
+
+HOST_LENGTH = 300
+"""Characters of the longest name of a host, with its port, that is looked at."""
 
 SPELLINGS_MOST = 10_000
 """At most so many spellings of hosts are remembered."""
@@ -20,6 +24,22 @@ def host_of(origin: str) -> str:
         return origin.partition("//")[2].lower()
     host = _address((url.raw_host or "").removesuffix("."))
     return f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
+
+
+def host_named(given: str) -> str | None:
+    """Return what `host_of` calls a host that somebody names, with its port only if that is given; None for a text that
+    names none."""
+    if len(given) > HOST_LENGTH or not given.isprintable() or "@" in given:
+        return None
+    try:
+        parts = urlsplit(f"http://{given}")
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.hostname or parts.netloc != given:
+        return None
+    name = host_of(f"http://{given}")
+    return name.removesuffix(":80") if port is None else name
 
 
 def _address(host: str) -> str:

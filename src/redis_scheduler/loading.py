@@ -9,10 +9,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from redis_scheduler.delivery.proxy import ENVIRONMENT
 from redis_scheduler.errors import SettingsError
+from redis_scheduler.rule import numbers_in
 from redis_scheduler.setting import value_of
 from redis_scheduler.settings import ALL, Settings
+from redis_scheduler.store.url import urls_of_shards
 from redis_scheduler.task.limit import Breaking, Limit
 from redis_scheduler.task.policy import TEN_YEARS_MS, Policy, refused_by
 from redis_scheduler.task.statuses import statuses
@@ -73,6 +77,14 @@ def _contradictions(settings: Settings) -> list[str]:
         ]
     if settings.data_plain == "refuse" and settings.data_key is None:
         problems.append("DATA_PLAIN=refuse: has no effect without DATA_KEY, which seals")
+    if settings.replicas and not settings.redis_url:
+        problems.append(f"REPLICAS={settings.replicas}: has no effect without REDIS_URL: the private Redis has none")
+    try:
+        urls_of_shards(settings.redis_url or "", settings.shards)
+    except ValueError as error:
+        problems.append(f"SHARDS={settings.shards}: REDIS_URL {error}")
+    else:
+        problems += _unreachable(settings)
     if settings.max_memory is not None and settings.redis_url:
         problems.append("MAX_MEMORY: is of the private Redis, and without effect beside REDIS_URL: set its maxmemory")
     if settings.traces_share is not None and settings.traces_url is None:
@@ -89,6 +101,21 @@ def _contradictions(settings: Settings) -> list[str]:
             "such as to derived"
         )
     return problems
+
+
+def _unreachable(settings: Settings) -> list[str]:
+    """Return a line if a worker is to deliver from shards whose servers are not listed."""
+    listed = len(urls_of_shards(settings.redis_url or ""))
+    if settings.worker_shards is None or listed == 1 or max(numbers_in(settings.worker_shards)) < listed:
+        return []
+    return [
+        f"WORKER_SHARDS={settings.worker_shards}: must be numbers from 0 to {listed - 1}: REDIS_URL lists {listed} servers"
+    ]
+
+
+def shard_count_of(settings: Settings) -> int:
+    """Return how many shards new tasks are spread over."""
+    return settings.shards or len(urls_of_shards(settings.redis_url or ""))
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -113,6 +140,30 @@ def breaking_of(settings: Settings) -> Breaking:
 def host_limit_of(settings: Settings) -> Limit:
     """Return the limit of a host for which none is set."""
     return Limit(settings.host_concurrency, settings.host_rate)
+
+
+SOURCES = "REDIS_SCHEDULER_SOURCES"
+"""The variable by which a supervisor tells its children where their settings come from."""
+
+
+def sources(settings: Settings, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return where those settings come from that were given, by their variables: environment, option, or the path of
+    the file that a secret was read from."""
+    environment = os.environ if environment is None else environment
+    if told := environment.get(SOURCES):
+        return msgspec.json.decode(told, type=dict[str, str])
+    found = {}
+    for setting in dataclasses.fields(settings):
+        variable, value = setting.metadata["variable"], getattr(settings, setting.name)
+        try:
+            given = value_of(setting.metadata, None, environment)
+        except ValueError:  # an option took its place
+            given = None
+        if given is not None and given == value:
+            found[variable] = "environment" if environment.get(variable) else environment[f"{variable}_FILE"]
+        elif value != setting.default:
+            found[variable] = "option"
+    return found
 
 
 def variables(settings: Settings) -> dict[str, str]:

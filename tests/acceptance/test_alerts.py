@@ -1,68 +1,29 @@
-"""Alerts: what is wrong is told to a receiver of its own, once, however many processes look."""
+"""Alerts: what is wrong is told to a receiver of its own, and nobody else sees or touches what tells it."""
 
-import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis.asyncio
+from aiohttp import web
 
-from redis_scheduler.process.alerting import Watch
-from redis_scheduler.process.process import Process
-from redis_scheduler.settings import ALL, Settings
 from redis_scheduler.store.alerts import NAMED_MOST, Alerts, Found
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.task.alert import ALERT_PLACE
+from tests.acceptance.test_refusals import surroundings
+from tests.support.alerts import Watched, texts, working
 from tests.support.names import KEYS
-from tests.support.receiver import Receiver, receiving
+from tests.support.receiver import Receiver
 from tests.support.redis_process import redis_process
-from tests.support.service import TOKEN, client_of, serving
+from tests.support.service import Client, client_of, serving
+from tests.support.tokens import make_token
 from tests.support.waiting import wait_until
 
-LOOK_S = 0.1
-
-
-@pytest.fixture
-async def alerted() -> AsyncIterator[Receiver]:
-    """What ALERT_WEBHOOK names."""
-    async with receiving() as receiver:
-        yield receiver
-
-
-async def texts(alerted: Receiver, count: int, timeout_s: float = 30) -> list[tuple[str, str]]:
-    """The kinds and states of the first alerts, once so many have come."""
-    await wait_until(lambda: len(alerted.arrivals) >= count, f"{count} alerts", timeout_s)
-    return [(arrival.json()["alert"], arrival.json()["state"]) for arrival in alerted.arrivals]
-
-
-class Watched:
-    """A Watch in this process, which looks whenever it is asked to."""
-
-    def __init__(self, redis_url: str, alerted: Receiver, **settings: Any) -> None:
-        values: dict[str, Any] = {
-            "alert_webhook": alerted.url,
-            "alert_every": 1.0,
-            "alert_late": 1.0,
-            "api_auth": TOKEN,
-        } | settings
-        self.process = Process(ALL, Settings(redis_url=redis_url, **values))
-        self.client = RedisClient(redis_url, 3, KEYS)
-        self.watch = Watch(self.process, self.client, "watch", look_s=LOOK_S)
-
-    async def look(self) -> None:
-        await asyncio.sleep(LOOK_S)
-        await self.watch.look()
-
-    async def __aenter__(self) -> "Watched":
-        await self.look()  # from now on deaths are new
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.client.aclose()
+SECRET = "T0000-B0000-a-secret-of-a-chat"
 
 
 async def test_deaths_are_told_at_once_then_counted_then_over(
@@ -70,7 +31,7 @@ async def test_deaths_are_told_at_once_then_counted_then_over(
 ) -> None:
     receiver.status = 500
     async with (
-        serving(tmp_path, REDIS_URL=redis_url, RETRIES="0", NAMESPACE="") as process,
+        working(tmp_path, redis_url, alerted, RETRIES="0", NAMESPACE="") as process,
         client_of(process) as api,
         Watched(redis_url, alerted, alert_every=2.0) as watched,
     ):
@@ -91,6 +52,7 @@ async def test_deaths_are_told_at_once_then_counted_then_over(
         assert await texts(alerted, 1) == [("died", "began")]
         first = alerted.arrivals[0]
         assert first.json()["count"] == 2
+        assert first.json()["content"] == first.json()["text"]
         assert first.json()["host"] == f"127.0.0.1:{receiver.port}"
         assert f"2 tasks died at 127.0.0.1:{receiver.port}" in first.json()["text"]
         # The chat must not get the API's token, which receivers of tasks get here.
@@ -114,62 +76,6 @@ async def test_deaths_are_told_at_once_then_counted_then_over(
         assert (await api.stats())["ledger_balanced"]
 
 
-async def test_one_alert_comes_however_many_processes_look(
-    redis_url: str, tmp_path: Path, alerted: Receiver, receiver: Receiver
-) -> None:
-    receiver.status = 500
-    variables = {"REDIS_URL": redis_url, "RETRIES": "0", "ALERT_WEBHOOK": alerted.url, "ALERT_EVERY": "60"}
-    async with AsyncExitStack() as stack:
-        for number in range(3):
-            (tmp_path / str(number)).mkdir()
-            process = await stack.enter_async_context(serving(tmp_path / str(number), **variables))
-        api = await stack.enter_async_context(client_of(process))
-        raw = await stack.enter_async_context(redis.asyncio.Redis.from_url(redis_url, protocol=2))
-
-        async def has_looked() -> bool:
-            return bool(await raw.hexists(KEYS.alerts, "noted"))
-
-        await wait_until(has_looked, "one has looked")
-        # One of the alert's own deaths is not told.
-        alerted.statuses = [500]
-        for _ in range(5):
-            await api.schedule(receiver.url, 0, data="x")
-        assert await texts(alerted, 1) == [("died", "began")]
-        noted = await raw.hget(KEYS.alerts, "noted")
-
-        async def has_looked_again() -> bool:
-            return await raw.hget(KEYS.alerts, "noted") != noted
-
-        await wait_until(has_looked_again, "one has looked again", 30)
-        assert len(alerted.arrivals) == 1
-
-
-async def test_without_a_worker_the_process_that_looks_tells_it(
-    redis_url: str, tmp_path: Path, alerted: Receiver, receiver: Receiver
-) -> None:
-    async with (
-        serving(tmp_path, "api", REDIS_URL=redis_url, PORT="0") as process,
-        client_of(process) as api,
-        Watched(redis_url, alerted, alert_late=600.0) as watched,
-    ):
-        await api.schedule(receiver.url, 0, data="x")
-
-        async def is_told() -> bool:
-            await watched.look()
-            return bool(alerted.arrivals)
-
-        alerted.statuses = [503]  # it is sent until it is taken
-        await wait_until(is_told, "it is told", 20)
-        await watched.look()
-        assert await texts(alerted, 2) == [("no-workers", "began")] * 2
-        assert len({arrival.key for arrival in alerted.arrivals}) == 1
-        (tmp_path / "worker").mkdir()
-        async with serving(tmp_path / "worker", "worker", REDIS_URL=redis_url):
-            await api.drained()
-            await watched.look()
-            assert (await texts(alerted, 3))[2:] == [("no-workers", "over")]
-
-
 async def test_what_is_late_is_told_and_a_ledger_that_is_not_balanced(
     redis_url: str, alerted: Receiver, raw: redis.asyncio.Redis
 ) -> None:
@@ -184,10 +90,13 @@ async def test_what_is_late_is_told_and_a_ledger_that_is_not_balanced(
         await raw.hincrby(KEYS.counters, "scheduled", -2)
         await watched.look()
         assert sorted((await texts(alerted, 6))[3:]) == [("late", "over"), ("ledger", "over"), ("no-workers", "over")]
-        assert await raw.hkeys(KEYS.alerts)
-        await asyncio.sleep(1.1)
-        await watched.look()
-        assert set(await raw.hkeys(KEYS.alerts)) == {b"turn", b"noted", b"seen", b"number"}
+        assert await raw.hexists(KEYS.alerts, "is:ledger")
+
+        async def is_forgotten() -> bool:
+            await watched.look()
+            return set(await raw.hkeys(KEYS.alerts)) == {b"turn", b"who", b"noted", b"looks", b"seen", b"number"}
+
+        await wait_until(is_forgotten, "nothing is kept of what is over")
 
 
 async def test_a_redis_that_is_nearly_full_tells_it_all_the_same(tmp_path: Path, alerted: Receiver) -> None:
@@ -204,17 +113,15 @@ async def test_a_redis_that_is_nearly_full_tells_it_all_the_same(tmp_path: Path,
         await raw.aclose()
 
 
-async def test_while_all_is_paused_the_process_that_looks_tells_it(
-    redis_url: str, tmp_path: Path, alerted: Receiver, raw: redis.asyncio.Redis
-) -> None:
-    async with serving(tmp_path, REDIS_URL=redis_url) as process, Watched(redis_url, alerted) as watched:
-        await raw.set(KEYS.pause_all, 1)
-        await raw.hincrby(KEYS.counters, "scheduled", 1)
+@pytest.mark.one_shard("more shards need more rights")
+async def test_with_the_smallest_acl_deaths_are_told_and_all_else_goes_on(tmp_path: Path, alerted: Receiver) -> None:
+    async with surroundings(tmp_path) as at, Watched(at.url, alerted) as watched:
+        died_ms = round(time.time() * 1000)
+        await at.admin.zadd(KEYS.dead, {"nobody": died_ms})
         await watched.look()
-        assert await texts(alerted, 1) == [("ledger", "began")]
-        await raw.hincrby(KEYS.counters, "scheduled", -1)
-        await raw.delete(KEYS.pause_all)
-        assert process.process.poll() is None
+        assert ("died", "began") in await texts(alerted, 1)
+        assert int(await at.admin.hget(KEYS.alerts, "seen") or 0) > died_ms
+        await at.admin.zrem(KEYS.dead, "nobody")
 
 
 async def test_only_what_is_asked_for_is_told(redis_url: str, alerted: Receiver, raw: redis.asyncio.Redis) -> None:
@@ -229,13 +136,13 @@ async def test_only_what_is_asked_for_is_told(redis_url: str, alerted: Receiver,
 
 async def test_hosts_of_others_are_not_in_the_way_of_what_else_is_wrong(redis_url: str) -> None:
     async with aclosing(RedisClient(redis_url, 3, KEYS)) as client:
-        alerts, told = Alerts(client, 60_000), dict[str, int]()
+        alerts, told = Alerts(client, "who", 60_000, 1), dict[str, int]()
         for look in range(6):
-            turn = await wait_until(lambda: alerts.take_turn(1), "it is its turn")
+            turn = await wait_until(alerts.take_turn, "it is its turn")
             assert turn is not None
             found = [Found(f"died:host-{look}-{number}.example:443", 1, "") for number in range(20)]
             others = [Found("died:other", 3, "")] if look == 0 else []
-            for one in await alerts.note(turn, [*found, *others, *([Found("ledger", 0, "")] if look == 5 else [])]):
+            for one in await alerts.note(turn, [*found, *others, *([Found("ledger", 0, "")] if look == 5 else [])], {}):
                 told[one.name] = told.get(one.name, 0) + one.count
                 await alerts.forget(one)
         assert "ledger" in told
@@ -255,3 +162,82 @@ async def test_nobody_takes_the_key_of_an_alert(redis_url: str, alerted: Receive
         since_ms = round(datetime.fromisoformat(arrival.json()["since"]).timestamp() * 1000)
         assert str(since_ms) not in arrival.key
         assert re.fullmatch(r"schedule-alert-1-began-[0-9a-f]{32}", arrival.key)
+
+
+async def _echo(request: web.Request) -> web.Response:
+    return web.Response(status=500, text=f"Cannot POST {request.path_qs} ({request.path.rpartition('/')[2]})")
+
+
+async def test_the_url_of_alerts_stands_nowhere_and_alerts_are_for_admins_alone(
+    redis_url: str, tmp_path: Path, alerted: Receiver, raw: redis.asyncio.Redis, client: RedisClient
+) -> None:
+    url = f"{alerted.url}services/{SECRET}?a=1"
+    alerted.behaviour = _echo
+    async with (
+        working(tmp_path, redis_url, alerted, ALERT_WEBHOOK=url, RETRIES="0") as process,
+        client_of(process) as api,
+        Watched(redis_url, alerted, alert_webhook=url) as watched,
+    ):
+        await raw.hincrby(KEYS.counters, "scheduled", 1)
+        await watched.look()
+        await raw.hincrby(KEYS.counters, "scheduled", -1)
+        await texts(alerted, 1)
+        assert alerted.arrivals[0].path == f"/services/{SECRET}?a=1"
+        key = alerted.arrivals[0].key
+
+        async def has_died() -> Any:
+            return (await api.call("GET", f"/schedule/{key}"))[1].get("data", {}).get("info", {}).get("state") == "dead"
+
+        await wait_until(has_died, "it is a dead letter")
+        _, content = await api.call("GET", f"/dead/{key}")
+        assert content["data"]["info"]["webhook"] == ALERT_PLACE
+        assert "Cannot POST" in str(content)
+        shown = [str(await api.call("GET", path)) for path in (f"/dead/{key}", "/dead", "/dead/groups", "/hosts")]
+        assert [one for one in shown if SECRET in one] == []
+        hashes = [name async for name in raw.scan_iter(_type="hash")]
+        kept = str([await raw.hgetall(name) for name in hashes])
+        assert ALERT_PLACE in kept
+        assert SECRET not in kept
+        assert SECRET not in process.log
+        for can, sees in (("read",), 0), (("read", "admin"), 1):
+            other = api.with_token(await make_token(client, *can))
+            assert len((await other.call("GET", "/dead"))[1]["data"]) == sees
+            assert len((await other.call("GET", "/dead/groups"))[1]["data"]) == sees
+            for path in (f"/schedule/{key}", f"/dead/{key}"):
+                assert (await other.call("GET", path))[0] == (200 if sees else 404)
+            status, content = await other.call("GET", "/dead?type=schedule-alert")
+            assert (status, content.get("code")) == ((200, None) if sees else (403, "other-type"))
+        other = api.with_token(await make_token(client, "read", "schedule", "cancel", "replay"))
+        body = {"webhook": str(alerted.url), "ttl": 900}
+        assert (await other.call("PUT", f"/schedule/{key}", json=body))[0] == 403
+        for method, path in (
+            ("POST", f"/dead/{key}/replay"),
+            ("DELETE", f"/dead/{key}"),
+            ("DELETE", f"/schedule/{key}"),
+        ):
+            assert (await other.call(method, path))[0] == 404, path
+        assert (await api.call("DELETE", f"/dead/{key}"))[0] == 200
+
+
+async def test_no_caller_schedules_with_the_type_of_alerts(api: Client) -> None:
+    body = {"webhook": ALERT_PLACE, "ttl": 900}
+    rule = "type: must be another than schedule-alert, which the service's own alerts have"
+    for method, path, given in (
+        ("POST", "/schedule?type=schedule-alert", body),
+        ("PUT", "/schedule/own:1?type=schedule-alert", body),
+        ("POST", "/schedules?type=schedule-alert", {"tasks": [body]}),
+        ("POST", "/schedules", {"tasks": [body | {"type": "schedule-alert"}]}),
+        ("POST", "/schedule", body | {"on_failure": {"webhook": ALERT_PLACE, "type": "schedule-alert"}}),
+    ):
+        status, content = await api.call(method, path, json=given)
+        assert (status, rule in content["error"]) == (400, True), content
+
+
+async def test_a_worker_without_the_url_says_so(redis_url: str, tmp_path: Path, alerted: Receiver) -> None:
+    async with serving(tmp_path, REDIS_URL=redis_url, RETRIES="0") as process:
+        async with Watched(redis_url, alerted, alert_on="ledger") as watched:
+            await watched.clients[0].command("HINCRBY", KEYS.counters, "scheduled", 1)
+            await watched.look()
+            await watched.clients[0].command("HINCRBY", KEYS.counters, "scheduled", -1)
+        await wait_until(lambda: process.events("bury"), "it is a dead letter")
+        assert process.events("bury")[0]["error"] == "ALERT_WEBHOOK is not set for this worker"

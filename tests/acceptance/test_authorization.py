@@ -8,9 +8,12 @@ import pytest
 import redis.asyncio
 from aiohttp import web
 
+from redis_scheduler.delivery.credentials import derived_token
+from redis_scheduler.store.client import RedisClient
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Client, Process, client_of, run, serving
+from tests.support.tokens import make_token
 from tests.support.waiting import wait_until
 
 WARNING = "DELIVERY_AUTH=api: each delivery carries the API's token"
@@ -21,6 +24,11 @@ async def carried(client: Client, receiver: Receiver) -> str | None:
     await client.schedule(receiver.url)
     await client.drained()
     return receiver.arrivals[-1].headers.get("Authorization")
+
+
+def doors(process: Process) -> list[str]:
+    """What the lines of a start name, in their order."""
+    return [event["door"].rpartition("(")[2] for event in process.events("open-door")]
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
@@ -34,9 +42,9 @@ async def test_the_derived_token_is_shown_by_a_command_and_refused_by_the_api(
         for refused in (token, f"Bearer {token}"):
             assert (await client.call("GET", "/stats", headers={"Authorization": refused}))[0] == 401
         assert token not in process.log
-        doors = [event["door"].partition("(")[2] for event in process.events("open-door")]
-        limits = "HOST_CONCURRENCY, HOST_RATE, BREAKER_FAILURES)"
-        assert doors == ["WEBHOOK_SECRET)", "EGRESS)", limits, "HOST)", "DATA_KEY)"]
+        limits = ["HOST_CONCURRENCY, HOST_RATE)", "BREAKER_FAILURES)"]
+        wanted = ["WEBHOOK_SECRET)", "EGRESS)", *limits, "HOST)", "TOKEN_TASKS)", "DATA_KEY)", "maxmemory of Redis)"]
+        await wait_until(lambda: doors(process) == wanted, "they are told, once by all processes together")
         assert not [event for event in process.events("hazard") if WARNING in event["warning"]]
     shown = run("token", "--delivery", API_AUTH=TOKEN, DELIVERY_AUTH="derived")
     assert (shown.returncode, shown.stdout, shown.stderr) == (0, f"{token}\n", "")
@@ -65,8 +73,49 @@ async def test_a_token_that_was_set_goes_to_receivers_with_a_warning_at_each_sta
     shown = run("token", "--delivery", API_AUTH=TOKEN)
     assert shown.stderr == "redis-scheduler: DELIVERY_AUTH is api: deliveries carry this only with derived\n"
     async with serving(tmp_path, "api", REDIS_URL=redis_url) as process:
-        assert [event["door"].partition("(")[2] for event in process.events("open-door")] == ["HOST)", "DATA_KEY)"]
+        await wait_until(
+            lambda: doors(process) == ["HOST)", "TOKEN_TASKS)", "DATA_KEY)", "maxmemory of Redis)"], "they are told"
+        )
         assert not [event for event in process.events("hazard") if WARNING in event["warning"]]
+
+
+async def test_what_a_token_with_rights_sends_never_carries_that_of_the_api(
+    redis_url: str, client: RedisClient, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Else whoever may schedule would get it, and could do everything."""
+    hook = receiver.url
+    async with (
+        serving(tmp_path, REDIS_URL=redis_url, RETRIES="0", LOG_LEVEL="debug") as process,
+        client_of(process) as api,
+    ):
+        user = api.with_token(await make_token(client, "schedule", "replay"))
+        for fields in (
+            {},
+            {"data": 1},
+            {"method": "GET"},
+            {"on_success": {"webhook": hook}},
+            {"repeat": {"every": 60}},
+        ):
+            await user.schedule(hook, **fields)
+        await wait_until(lambda: len(receiver.arrivals) >= 6, "all came")
+        assert {arrival.headers["Authorization"] for arrival in receiver.arrivals} == {derived_token(TOKEN)}
+
+        # Nor does what such a token makes lead to where it wants.
+        receiver.arrivals.clear()
+        for change in ({"webhook": hook}, {"on_success": {"webhook": hook}}, {"on_failure": {"webhook": hook}}):
+            key = await api.schedule("http://127.0.0.1:9/" if "on_failure" in change else hook, 600)
+            assert (await user.call("PATCH", f"/schedule/{key}", json=change | {"ttl": 0}))[0] == 200
+        await wait_until(lambda: len(receiver.arrivals) >= 4, "all came")
+        dead = await api.schedule("http://127.0.0.1:9/")
+
+        async def has_died() -> bool:
+            return (await api.call("GET", f"/dead/{dead}"))[0] == 200
+
+        await wait_until(has_died, "it is dead")
+        assert (await user.call("POST", f"/dead/{dead}/replay", json={"webhook": hook}))[0] == 200
+        await wait_until(lambda: len(receiver.arrivals) >= 5, "it came")
+        assert {arrival.headers["Authorization"] for arrival in receiver.arrivals} == {derived_token(TOKEN)}
+        assert derived_token(TOKEN) not in process.log
 
 
 def test_there_is_nothing_to_show_without_a_token(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import aiohttp
 import pytest
 import redis.asyncio
 
-from tests.acceptance.test_bad_input import GOOD, JSON, refused, written
+from tests.acceptance.test_bad_input import GOOD, JSON, refused
 from tests.support.service import TOKEN, Client
+from tests.support.written import written
 
 
 async def test_a_large_body_is_refused_by_its_length(api: Client, raw: redis.asyncio.Redis) -> None:

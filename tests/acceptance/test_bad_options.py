@@ -9,8 +9,9 @@ import redis.asyncio
 from redis_scheduler.api.bodies import BatchItem
 from redis_scheduler.task.options import CALLBACKS, Callback
 from redis_scheduler.task.repeat import Repeat
-from tests.support.names import KEYS
+from tests.support.names import KEYS_OF_SHARDS, SHARDS
 from tests.support.service import Client
+from tests.support.written import written
 
 HOOK = "http://127.0.0.1:9/"
 JSON = {"Content-Type": "application/json"}
@@ -50,6 +51,7 @@ TAKEN: dict[str, set[str]] = {
     "retries": {"a negative number"},
     "ack": {"true"},
     "include_data": {"true"},
+    "event": {"true"},
     "type": {"a text", "unicode", "a number as a text", "NaN as a text"},
     "key": {"a text", "a number as a text", "NaN as a text"},
     "limit_key": {"a text", "a number as a text", "NaN as a text"},
@@ -68,21 +70,14 @@ def body_of(fields: dict[str, Any], name: str, value: str) -> str:
     return "{" + ",".join([*members, f'"{name}":{value}']) + "}"
 
 
-async def everything(raw: redis.asyncio.Redis) -> dict[bytes | str, bytes | None]:
-    """All keys with their values, but for what processes say of themselves at the start and every few seconds."""
-    own = {name.encode() for name in (KEYS.token_mark, KEYS.instance, KEYS.listeners, KEYS.workers)}
-    names = [name for name in await raw.keys() if name not in own]
-    return {name: await raw.dump(name) for name in sorted(names)}
-
-
 async def assert_refused(
     api: Client, raw: redis.asyncio.Redis, method: str, path: str, body: str, field: str, kind: str
 ) -> None:
-    before = await everything(raw)
+    before = await written(raw)
     status, content = await api.call(method, path, data=body.encode(), headers=JSON)
     about = (method, path, field, kind, content)
     assert status == 400, about
-    assert await everything(raw) == before, about
+    assert await written(raw) == before, about
     if kind in NO_JSON or content["code"] == "too-deep":
         assert content["code"] in ("not-json", "too-deep"), about
         return
@@ -153,4 +148,4 @@ async def test_what_is_no_wrong_value_is_taken(api: Client, name: str) -> None:
 async def test_a_number_of_tasks_that_is_too_large_is_refused(api: Client, raw: redis.asyncio.Redis) -> None:
     tasks = json.dumps({"tasks": [{}] * 1_001})
     await assert_refused(api, raw, "POST", "/schedules", tasks, "tasks", "1,001 tasks")
-    assert await raw.hlen(KEYS.tasks) == 0
+    assert [await raw.hlen(keys.tasks) for keys in KEYS_OF_SHARDS] == [0] * SHARDS

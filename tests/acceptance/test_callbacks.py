@@ -264,6 +264,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "on_success.on_failure.timeout",
     ),
     ({"include_data": True}, "include_data"),
+    ({"on_failure": {"webhook": HOOK, "event": False, "include_data": True}}, "on_failure.event"),
 ]
 
 

@@ -24,9 +24,11 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.acknowledgement import acknowledgement_token
 from redis_scheduler.task.key import is_task_key
 from tests.scripts import states
-from tests.support.names import KEYS
+from tests.support.names import KEYS_OF_SHARDS
 from tests.support.service import TOKEN, Client
+from tests.support.shards import have_groups, scheduled_in_the_first
 from tests.support.store import Store
+from tests.support.waiting import wait_until
 
 WEBHOOK = "http://127.0.0.1:9/hook?a=%2F"
 TASK = {"webhook": WEBHOOK, "ttl": 60}
@@ -51,7 +53,7 @@ async def test_each_route_answers_as_the_table_says(api: Client, store: Store, r
     is_dead = route.path.startswith("/dead")
     key = (await states.dead(store)).key if is_dead else await api.schedule(WEBHOOK, 60, data={"a": [1]})
     if route.path.endswith(("/done", "/fail", "/extend")):
-        key = await api.schedule(WEBHOOK, 0, ack=True)
+        key = await scheduled_in_the_first(api, WEBHOOK, ack=True)
         [claim] = await states.claimed(store, 1)
         api.headers["Schedule-Ack"] = acknowledgement_token(TOKEN, key, claim.id, 0)
     if route.path == "/hosts/{key}":
@@ -162,7 +164,7 @@ async def test_data_that_is_absent_and_null_are_told_apart(api: Client) -> None:
     by_key = {task["info"]["key"]: task for task in listed["data"]}
     for name, shown in (("absent", (None, False)), ("null", (None, True)), ("given", (0, True))):
         task = (await api.call("GET", f"/schedule/{keys_of[name]}"))[1]["data"]
-        assert task["info"].pop("waits_for") == f"its time, {task['info']['expires']}"
+        assert task["info"].pop("waits_for").endswith(f"; then its time, {task['info']['expires']}")
         assert (task["data"], task["info"]["has_data"]) == shown
         assert by_key[keys_of[name]] == task
     await api.call("PATCH", f"/schedule/{keys_of['absent']}", json={"data": None})
@@ -217,7 +219,8 @@ async def test_a_cancelled_task_is_gone(api: Client, raw: redis.asyncio.Redis) -
     assert (await api.call("GET", f"/schedule/{key}"))[0] == 404
     assert (await api.call("DELETE", f"/schedule/{key}"))[0] == 404
     assert (await api.call("PATCH", f"/schedule/{key}", json={"ttl": 1}))[0] == 404
-    assert not await raw.exists(KEYS.tasks, KEYS.due, KEYS.types, KEYS.type_index("mail"))
+    for keys in KEYS_OF_SHARDS:
+        assert not await raw.exists(keys.tasks, keys.due, keys.types, keys.type_index("mail"))
 
 
 async def test_a_type_lists_only_its_own(api: Client) -> None:
@@ -262,6 +265,31 @@ async def test_purge_deletes_only_the_services_own_keys(api: Client, raw: redis.
         assert content["data"] == []
     assert await raw.get("somebody-elses") == b"1"
     assert (await api.stats())["counters"]["purged"] == 4
+
+
+async def test_stats_say_what_is_late_what_comes_and_who_delivers(api: Client, raw: redis.asyncio.Redis) -> None:
+    def said(stats: dict[str, Any]) -> tuple[bool, str | None, int]:
+        return stats["oldest_due_seconds"] > 0, stats["next_due"], stats["workers"]
+
+    assert said(await api.stats()) == (False, None, 0)
+    seconds, _ = await raw.time()
+    for keys in KEYS_OF_SHARDS:
+        await raw.zadd(keys.workers, {"worker-a": seconds * 1000})
+    await api.schedule(WEBHOOK, 0)
+    _, found = await api.call("PUT", "/schedule/later", json={"webhook": WEBHOOK, "ttl": 60})
+
+    async def is_said() -> bool:
+        return said(await api.stats()) == (True, found["due"], 1)
+
+    await wait_until(is_said, "which workers live is asked anew")
+    for keys in KEYS_OF_SHARDS:
+        await raw.zrem(keys.workers, "worker-a")
+
+    async def is_forgotten() -> bool:
+        return said(await api.stats())[2] == 0
+
+    # It tells no record format, so while the API knows of it others' tasks could have no options.
+    await wait_until(is_forgotten, "which workers live is asked anew")
 
 
 async def test_stats_count_every_state(api: Client) -> None:
@@ -313,6 +341,7 @@ async def test_a_full_redis_refuses_schedules_and_shows_the_rest(
     api: Client, raw: redis.asyncio.Redis, client: RedisClient
 ) -> None:
     key = await api.schedule(WEBHOOK, 60)
+    await have_groups(raw)
     await raw.config_set("maxmemory", 1)
     status, content = await api.call("POST", "/schedule", json={"webhook": WEBHOOK, "ttl": 60})
     assert (status, "out of memory" in content["error"]) == (507, True)
@@ -323,79 +352,3 @@ async def test_a_full_redis_refuses_schedules_and_shows_the_rest(
     assert (await api.call("DELETE", f"/schedule/{key}"))[0] == 200
     await raw.config_set("maxmemory", 0)
     await api.schedule(WEBHOOK, 60)
-
-
-async def test_a_task_whose_record_cannot_be_read_is_shown_as_such_and_can_be_deleted(
-    api: Client, raw: redis.asyncio.Redis
-) -> None:
-    sound, key = [await api.schedule(WEBHOOK, 60, "/schedule?type=mail") for _ in range(2)]
-    await raw.hset(KEYS.tasks, key, "{")
-    status, content = await api.call("GET", f"/schedule/{key}")
-    assert status == 200
-    info = content["data"]["info"]
-    assert info.pop("waits_for") == f"its time, {info['expires']}"
-    assert info.pop("expires") > "2020"
-    assert content["data"] == {
-        "info": {
-            "key": key,
-            "ttl": 0,
-            "retry": 0,
-            "webhook": "",
-            "state": "scheduled",
-            "due": None,
-            "type": "default",
-            "error": "unreadable record",
-        },
-        "data": None,
-    }
-    _, content = await api.call("GET", "/schedules")
-    # In the order of their due times, which may be the same.
-    assert {task["info"]["key"]: task["info"].get("error") for task in content["data"]} == {
-        sound: None,
-        key: "unreadable record",
-    }
-    _, content = await api.call("GET", "/schedules?type=mail")
-    assert [task["info"]["key"] for task in content["data"]] == [sound]
-    status, content = await api.call("PATCH", f"/schedule/{key}", json={"webhook": WEBHOOK, "ttl": 1})
-    assert (status, content["error"]) == (400, "The task's record cannot be read: it can only be deleted")
-    assert await raw.hget(KEYS.tasks, key) == b"{"
-    status, content = await api.call("DELETE", f"/schedule/{key}")
-    assert (status, content["data"]) == (200, "cancelled")
-    assert (await api.call("GET", f"/schedule/{key}"))[0] == 404
-    # What the index of its type still says of it, the audit takes out.
-    assert await raw.zrem(KEYS.type_index("mail"), key) == 1
-
-
-async def test_a_task_of_a_newer_version_is_shown_and_deleted_but_not_changed(
-    api: Client, raw: redis.asyncio.Redis
-) -> None:
-    key = await api.schedule(WEBHOOK, 600, "/schedule?type=mail", data={"n": 1})
-    record: bytes = await raw.execute_command("HGET", KEYS.tasks, key)
-    newer = record.replace(b',"data":', b',"later":{"a":"b","data":"c"},"data":')
-    await raw.hset(KEYS.tasks, key, newer)
-    for path in (f"/schedule/{key}", "/schedules?type=mail"):
-        status, content = await api.call("GET", path)
-        [task] = content["data"] if path.startswith("/schedules") else [content["data"]]
-        assert status == 200
-        info = task["info"]
-        assert (info["webhook"], info["ttl"], info["type"], info["state"]) == (WEBHOOK, 600, "mail", "scheduled")
-        assert info["error"] == "written by a newer version: its member later is not known here"
-        assert task["data"] == {"n": 1}
-    for body in ({"ttl": 1}, {"data": 2}, {"webhook": WEBHOOK}):
-        status, content = await api.call("PATCH", f"/schedule/{key}", json=body)
-        assert status == 409
-        assert content["error"].startswith("The task was written by a newer version: its member later is not known")
-    assert await raw.hget(KEYS.tasks, key) == newer
-    # The audit at the end finds nothing of it, nor of the one that stays.
-    other = await api.schedule(WEBHOOK, 600, "/schedule?type=mail", data={"n": 1})
-    record = await raw.execute_command("HGET", KEYS.tasks, other)
-    await raw.hset(KEYS.tasks, other, record.replace(b',"data":', b',"later":{"a":"b","data":"c"},"data":'))
-    status, content = await api.call("DELETE", f"/schedule/{key}")
-    assert (status, content["data"]) == (200, "cancelled")
-    assert (await api.call("GET", f"/schedule/{key}"))[0] == 404
-
-
-async def test_counters_that_are_no_numbers_are_shown_as_0(api: Client, raw: redis.asyncio.Redis) -> None:
-    await raw.hset(KEYS.counters, "delivered", "many")
-    assert (await api.stats())["counters"]["delivered"] == 0
-    await raw.hdel(KEYS.counters, "delivered")

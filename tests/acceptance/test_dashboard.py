@@ -1,7 +1,5 @@
 """The dashboard, as a browser asks for it: its pages and buttons, what a stranger's text becomes, and an outage."""
 
-import asyncio
-import io
 import re
 from base64 import b64encode
 from contextlib import aclosing
@@ -12,17 +10,18 @@ from urllib.parse import urlencode
 
 import aiohttp
 import pytest
-import redis.asyncio
 from markupsafe import escape
 
-from redis_scheduler.api.bodies import ScheduleRequest
-from redis_scheduler.api.routes import ROUTES
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.ui.echo import Echo
-from tests.support.names import KEYS
+from redis_scheduler.store.keys import Keys
+from redis_scheduler.store.tag import tag_of
+from tests.scripts import states
+from tests.support.audit import plain
+from tests.support.names import KEYS, SHARDS
 from tests.support.pages import Browser
 from tests.support.redis_process import redis_process
 from tests.support.service import TOKEN, Client, client_of, run, serving
+from tests.support.store import Store
 from tests.support.strange_texts import TEXTS
 from tests.support.tokens import make_token
 from tests.support.waiting import wait_until
@@ -118,13 +117,13 @@ async def test_an_outage_is_told_with_what_was_known(tmp_path: Path) -> None:
             page = await own.get("/ui/part/tasks")
             assert page.status == 200
             assert key in page.html
-            return "Redis does not answer: this stands as it was at" in page.text
+            return "Redis cannot be reached: this stands as it was at" in page.text
 
         await wait_until(is_told, "it is told")
         closed = await other.get("/ui/part/tasks")
         assert (closed.status, "Redis cannot be reached" in closed.text) == (503, True)
         page = await other.get("/ui/")
-        assert (page.status, '<meta http-equiv="refresh"' in page.html) == (503, True), "it tries again by itself"
+        assert (page.status, " data-again" in page.html) == (503, True), "it tries again by itself"
         assert server.url.removeprefix("redis://")[:15] not in (await own.get("/ui/part/tasks")).html + closed.html
         assert key not in closed.html
         assert (await own.get(f"/ui/task/{key}")).status == 503
@@ -144,10 +143,10 @@ async def test_hosts_are_set_paused_and_forgotten(admin: Browser, api: Client) -
         return found
 
     name = {"host": "shop.example:443"}
-    assert (await admin.post("/ui/hosts", {**name, "concurrency": "3", "rate": "5", "per": "2"})).status == 303
+    assert (await admin.post("/ui/hosts", {**name, "concurrency": "8", "rate": "5", "per": "2"})).status == 303
     await admin.post("/ui/hosts", {**name, "verb": "pause"})
     found = await host()
-    assert (found["concurrency"], found["rate"], found["per"], found["paused"]) == (3, 5, 2, True)
+    assert (found["concurrency"], found["rate"], found["per"], found["paused"]) == (8, 5, 2, True)
     assert "shop.example:443" in (await admin.get("/ui/hosts")).text
     await admin.post("/ui/hosts", {**name, "verb": "resume"})
     assert (await host())["paused"] is False
@@ -159,6 +158,17 @@ async def test_hosts_are_set_paused_and_forgotten(admin: Browser, api: Client) -
     await admin.post("/ui/hosts", {**name, "verb": "forget"})
     assert "concurrency" not in await host()
     assert (await admin.post("/ui/hosts", {"host": "/../schedules", "verb": "forget"})).status == 409
+
+
+async def test_a_host_leads_to_its_tasks_and_a_limit_key_to_none(admin: Browser, api: Client) -> None:
+    for host in ("shop.example:443", "@tenant-7"):
+        await admin.post("/ui/hosts", {"host": host, "rate": "5"})
+    page = await admin.get("/ui/hosts")
+    assert "@tenant-7 well" in page.text
+    assert "shop.example:443 not among the busiest" in page.text, "nobody knows whether it is well"
+    [path] = re.findall(r'href="(/ui/tasks\?host=[^"]*)"', page.html)
+    key = await api.schedule("https://shop.example/charge", 600)
+    assert key in (await admin.get(path)).text
 
 
 async def test_the_system_shows_no_secret_and_only_to_admins(
@@ -179,6 +189,7 @@ async def test_the_system_shows_no_secret_and_only_to_admins(
         page = await browser.get("/ui/system")
         assert "The ledger balances" in page.text
         assert "RETRY_TIME 60 default" in page.text
+        assert "API_AUTH set; it is not shown environment" in page.text
         assert not [one for text in (redis_url, *secrets.values()) for one in text.split() if one in page.html]
         for rights, types in ((("read", "metrics"), ()), (("read", "admin"), ("mail",))):
             await browser.sign_in(await make_token(client, *rights, types=types))
@@ -204,72 +215,9 @@ async def test_many_are_counted_first_and_touched_when_their_number_is_typed(adm
     assert (await admin.post("/ui/many/purge", {}, **HTMX)).status == 404
 
 
-async def test_what_is_tried_arrives(tmp_path: Path, redis_url: str) -> None:
-    async with (
-        serving(tmp_path, REDIS_URL=redis_url) as process,
-        client_of(process) as api,
-        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
-    ):
-        browser = Browser(session, api.url)
-        await browser.sign_in(TOKEN)
-        [webhook] = re.findall(r'name="webhook"[^>]*value="([^"]+)"', (await browser.get("/ui/try")).html)
-        fields = {"webhook": webhook, "ttl": "0", "data": '{"a": "<i>"}', "more": '{"method": "PUT"}'}
-        said = await browser.post("/ui/try", fields, **HTMX)
-        assert "is scheduled" in said.text
-
-        async def has_arrived() -> bool:
-            page = await browser.get("/ui/part/echo")
-            assert TOKEN not in page.html
-            return "PUT at" in page.text and '{"a": "<i>"}' in page.text
-
-        await wait_until(has_arrived, "it has arrived")
-        said = await browser.post("/ui/try", {**fields, "data": "{"}, **HTMX)
-        assert "is not valid JSON" in said.text or "JSON" in said.text
-        assert (await browser.post("/ui/try", {**fields, "more": "[]"}, **HTMX)).status == 200
-
-
-async def test_the_echo_takes_deliveries_of_this_deployment_and_is_bounded(
-    admin: Browser, api: Client, raw: redis.asyncio.Redis
-) -> None:
-    await api.call("GET", "/readyz")  # which puts the deployment's id back, should it be gone
-    instance = await raw.get(KEYS.instance)
-    assert isinstance(instance, bytes)
-    own = {"Schedule-Instance": instance.decode()}
-    for number in range(30):
-        async with api.session.post(f"{api.url}/ui/echo", data=f"arrival {number}.", headers=own) as got:
-            assert got.status == 200
-    async with api.session.post(f"{api.url}/ui/echo", data=io.BytesIO(b"x" * 2_000_000), headers=own) as got:
-        assert got.status == 413
-    for headers in ({}, {"Schedule-Instance": "x"}, {"Schedule-Instance": "0" * 32}):
-        async with api.session.post(f"{api.url}/ui/echo", data="a stranger", headers=headers) as got:
-            assert got.status == 401
-    assert "a stranger" not in (await admin.get("/ui/part/echo")).text
-    page = await admin.get("/ui/part/echo")
-    assert [f"arrival {number}." in page.text for number in (29, 10, 9)] == [True, True, False]
-
-
 async def test_a_line_for_a_shell_asks_once_for_one_type(admin: Browser, api: Client) -> None:
     key = await api.schedule(HOOK, 900, f"/schedule?{urlencode({'type': '[1-9]{a,b}&x#'})}")
     assert "/schedule'?type=%5B1-9%5D%7Ba%2Cb%7D%26x%23' -H" in (await admin.get(f"/ui/task/{key}")).text
-
-
-async def test_the_echo_can_be_off(tmp_path: Path, redis_url: str) -> None:
-    async with (
-        serving(tmp_path, "api", REDIS_URL=redis_url, UI_ECHO="off") as process,
-        client_of(process) as api,
-        api.session.post(
-            f"{api.url}/ui/echo", data="x", headers={"Sec-Fetch-Site": "same-origin"}, allow_redirects=False
-        ) as got,
-    ):
-        assert got.status == 401
-
-
-async def test_the_echo_opens_one_port_however_many_ask_at_once() -> None:
-    echo = Echo()
-    try:
-        assert len(set(await asyncio.gather(*(echo.listen() for _ in range(5))))) == 1
-    finally:
-        echo.close()
 
 
 async def test_what_is_marked_is_changed_alone(admin: Browser, api: Client) -> None:
@@ -277,19 +225,16 @@ async def test_what_is_marked_is_changed_alone(admin: Browser, api: Client) -> N
     page = await admin.get("/ui/tasks")
     marks = re.findall(r'type="checkbox"[^>]*name="([^"]+)" value="([^"]+)"', page.html)
     assert [key for _, key in marks] == keys
-    said = await admin.post("/ui/marked", {**dict(marks[1:3]), "verb": "cancel", "key-x": "none"}, **HTMX)
-    assert "cancel: 2 of 3; none: " in said.text
+    wanted = {**dict(marks[1:3]), "verb": "cancel", "key-x": "none"}
+    asked = await admin.post("/ui/marked", wanted, **HTMX)
+    assert "Cancel 3 tasks?" in asked.text
+    assert (await api.stats())["running_schedules"] == 4
+    hidden = dict(re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', asked.html))
+    assert hidden.items() >= wanted.items()
+    assert "Cancel: 2 of 3 done. none: " in (await admin.post("/ui/marked", hidden, **HTMX)).text
     assert keys[0] in (await admin.get("/ui/tasks")).html
     assert (await api.stats())["running_schedules"] == 2
     assert "Mark tasks first" in (await admin.post("/ui/marked", {"verb": "cancel"}, **HTMX)).text
-
-
-async def test_the_reference_has_each_route_and_each_field(admin: Browser, api: Client) -> None:
-    page = await admin.get("/ui/reference")
-    for route in ROUTES:
-        assert f"<code>{route.method} {route.path}</code>" in page.html
-    for name in ScheduleRequest.__struct_fields__:
-        assert f"<code>{name}</code>" in page.html
 
 
 async def test_behind_a_proxy_with_a_path(tmp_path: Path, redis_url: str) -> None:
@@ -324,7 +269,7 @@ async def test_its_numbers_are_those_of_stats_and_metrics(admin: Browser, api: C
     async def agrees() -> bool:
         overview, system = await admin.get("/ui/part/overview"), await admin.get("/ui/part/system")
         return all(
-            f"{number} {name.replace('_', ' ')}" in overview.text
+            f"{number} {'scheduled' if name == 'due' else name.replace('_', ' ')}" in overview.text
             and f"{name.replace('_', ' ')} {number}" in system.text
             for name, number in stats["states"].items()
         )
@@ -332,4 +277,45 @@ async def test_its_numbers_are_those_of_stats_and_metrics(admin: Browser, api: C
     await wait_until(agrees, "the pages are read anew", timeout_s=15)
     assert (stats["states"]["due"], stats["states"]["paused"]) == (3, 2)
     for name, number in stats["states"].items():
-        assert re.search(rf'_tasks{{[^}}]*state="{name}"[^}}]*}} {number}(\.0)?$', metrics, re.MULTILINE), name
+        in_shards = re.findall(rf'_tasks{{[^}}]*state="{name}"[^}}]*}} ([0-9.]+)$', metrics, re.MULTILINE)
+        assert (len(in_shards), sum(map(float, in_shards))) == (SHARDS, number), name
+
+
+async def test_the_first_page_counts_all_shards(redis_url: str, tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path, "api", REDIS_URL=redis_url, SHARDS="3") as process,
+        client_of(process) as api,
+        plain(redis_url) as raw,
+    ):
+        browser = Browser(api.session, api.url)
+        await browser.sign_in(TOKEN)
+        for at in range(6):
+            await api.schedule(HOOK, ttl=600 + at)
+        seconds, _ = await raw.time()
+        # A worker that does not deliver leaves it there.
+        late = Keys(tag_of("", 2))
+        await raw.hset(late.oldest, str(seconds // 60), "7000")
+        overview, charts = await browser.get("/ui/part/overview"), await browser.get("/ui/part/charts")
+        assert "6 scheduled" in overview.text
+        assert "Due in the next hour, by the minute: 6 tasks, 0 overdue" in unescape(charts.html)
+        assert "oldest due" in charts.text
+        assert "7.0 s" in charts.text
+
+
+async def test_what_comes_and_what_is_overdue_are_of_the_same_moment(admin: Browser, api: Client, store: Store) -> None:
+    await api.schedule(HOOK, ttl=1.5)
+    later = await api.schedule(HOOK, ttl=1800)
+
+    async def charts() -> str:
+        await admin.post(f"/ui/do/change/{later}", {"change": '{"retries": 2}'})  # what was read before counts no more
+        return unescape((await admin.get("/ui/part/charts")).html)
+
+    async def say(number: int, late: int) -> bool:
+        shown = await charts()
+        titles = ("hour, by the minute", "day, by the quarter of an hour")
+        return all(f"Due in the next {title}: {number} tasks, {late} overdue" in shown for title in titles)
+
+    assert await say(2, 0)
+    await wait_until(lambda: say(1, 1), "its time has come, and nobody promotes it", 20, 0.3)
+    await states.queued(store)  # and so is the one before
+    await wait_until(lambda: say(1, 2), "both are queued, and nobody claims them", 20, 0.3)

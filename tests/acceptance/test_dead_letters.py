@@ -88,6 +88,8 @@ async def test_groups_count_by_host_and_error(api: Client, store: Store, raw: re
     for port in (9, 9, 9, 10):
         key = await died(store, f"http://127.0.0.1:{port}/{new_task_key()}?a=1", "answered 500", "mail")
     await died(store, "http://127.0.0.1:9/", "no answer within 10 s")
+    for spelling in ("https://shop.example/a", "https://SHOP.example:443/b"):
+        await died(store, spelling, "answered 500")
     broken = await died(store)
     await raw.hset(KEYS.tasks, broken, "{")
     await raw.hset(KEYS.failures, broken, "1 x")
@@ -98,10 +100,11 @@ async def test_groups_count_by_host_and_error(api: Client, store: Store, raw: re
         ("127.0.0.1:9", "answered 500"): 3,
         ("127.0.0.1:10", "answered 500"): 1,
         ("127.0.0.1:9", "no answer within 10 s"): 1,
+        ("shop.example:443", "answered 500"): 2,
         ("", ""): 1,
     }
     assert content["data"][0]["count"] == 3
-    assert (content["complete"], content["looked_at"], content["dead"], content["others"]) == (True, 6, 6, 0)
+    assert (content["complete"], content["looked_at"], content["dead"], content["others"]) == (True, 8, 8, 0)
     _, content = await api.call("GET", "/dead/groups?type=mail")
     assert [(group["count"], group["newest"]) for group in content["data"]][-1:] == [(1, key)]
     assert sum(group["count"] for group in content["data"]) == 4
@@ -157,7 +160,7 @@ async def test_a_replay_may_change_the_task(api: Client, store: Store) -> None:
 
 async def refused_for(api: Client, token: str, method: str, path: str, body: Any) -> str | None:
     """The right that a token lacks for a request; None if it is served, or only the worker of this test is too old."""
-    user = Client(api.session, api.url, token)
+    user = api.with_token(token)
     status, content = await user.call(method, path, json=body)
     assert (status, content.get("code")) in ((200, None), (409, "older-worker"), (403, "missing-right"))
     return content["error"].rpartition(": ")[2] if status == 403 else None
@@ -278,6 +281,7 @@ async def test_each_filter_finds_its_dead_letters(api: Client, store: Store) -> 
         for query, wanted in (
             ("type=mail", [mail]),
             ("host=b.example", [late, other]),
+            ("host=b.example:80", [late]),
             ("label=order%3D17", [other]),
             ("error=answered%20503", [other]),
             ("error=answered", []),

@@ -21,6 +21,7 @@ from redis_scheduler.store import keys
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.tag import tag_of
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.writes import Writes
 from redis_scheduler.task.key import new_task_key
@@ -28,16 +29,23 @@ from redis_scheduler.task.record import record_tail
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, run, serving
+from tests.support.shards import put_in_the_first
 from tests.support.store import Store
 
 FAR_S = 600
 
 
 async def doctor(code: int, *arguments: str, **variables: str) -> list[str]:
-    """Run the command; return the lines it printed. It must end so, and say nothing else."""
+    """Run the command; return the lines it printed: of several shards those of the first, since nothing is wrong in the
+    others. It must end so, and say nothing else."""
     result = await asyncio.to_thread(run, "doctor", *arguments, **variables)
     assert (result.returncode, result.stderr) == (code, ""), result
-    return result.stdout.splitlines()
+    first, *others = re.split(r"^Shard \d+:\n", result.stdout, flags=re.MULTILINE)
+    if others:
+        assert first == ""
+        first, *rest = others
+        assert all(other.splitlines()[-1].startswith("Nothing is wrong: ") for other in rest), result
+    return first.splitlines()
 
 
 async def examined(code: int, url: str, repairs: bool = False) -> list[str]:
@@ -91,9 +99,9 @@ async def test_the_ledger_is_printed_and_what_is_sound_exits_0(
     redis_url: str, tmp_path: Path, receiver: Receiver, raw: redis.asyncio.Redis
 ) -> None:
     async with serving(tmp_path, REDIS_URL=redis_url) as process, client_of(process) as client:
-        await client.schedule(receiver.url)
+        await put_in_the_first(client, receiver.url, 0)
         await client.drained()
-        await client.schedule(receiver.url, FAR_S)
+        await put_in_the_first(client, receiver.url, FAR_S)
         for arguments in ([], ["--repair"]):
             lines = await doctor(0, *arguments, REDIS_URL=redis_url)
             assert ledger_of(lines) == SOUND | {"scheduled": 2, "due": 1, "delivered": 1}
@@ -103,7 +111,7 @@ async def test_the_ledger_is_printed_and_what_is_sound_exits_0(
 
 @pytest.mark.parametrize("given", [{"NAMESPACE": "a"}, {}], ids=["variable", "option"])
 async def test_it_examines_the_deployment_that_its_namespace_names(redis_url: str, given: dict[str, str]) -> None:
-    client = RedisClient(redis_url, 3, keys.Keys(keys.tag_of("a")))
+    client = RedisClient(redis_url, 3, keys.Keys(tag_of("a")))
     task = NewTask(new_task_key(), FAR_S * 1000, record_tail("http://localhost/", FAR_S, None, None), None)
     await Writes(client, "writer").schedule([task])
     await client.aclose()
@@ -116,8 +124,7 @@ async def test_faults_are_told_then_repaired_and_the_task_is_delivered(
     redis_url: str, tmp_path: Path, receiver: Receiver, raw: redis.asyncio.Redis
 ) -> None:
     async with serving(tmp_path, REDIS_URL=redis_url) as process, client_of(process) as client:
-        lost, hidden = [await client.schedule(receiver.url, FAR_S) for _ in range(2)]
-        late = await client.schedule(receiver.url, 1)
+        lost, hidden, late = await put_in_the_first(client, receiver.url, FAR_S, FAR_S, 1)
         await raw.hdel(KEYS.tasks, lost)
         await raw.zrem(KEYS.due, hidden, late)
         nowhere = (
@@ -224,7 +231,7 @@ async def test_the_private_redis_is_examined_whether_its_service_runs_or_not(
 ) -> None:
     folder = tmp_path / "data"
     async with serving(tmp_path) as process, client_of(process) as client:
-        key = await client.schedule(receiver.url, FAR_S)
+        [key] = await put_in_the_first(client, receiver.url, FAR_S)
         async with redis.asyncio.Redis.from_url(EmbeddedServer(folder).url) as raw:
             await raw.hset(KEYS.failures, "stray", "1 {}")
         assert "task stray has a failure" in (await doctor(1, DATA_DIR=str(folder)))[0]

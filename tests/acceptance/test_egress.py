@@ -13,6 +13,7 @@ from tests.support.egress_course import BY_RULES, OTHER_PORT, PORT, PUBLIC, RETR
 from tests.support.egress_table import BAD, LITERALS, NAMES
 from tests.support.loopback_only import command, why_not
 from tests.support.receiver import Receiver
+from tests.support.redis_process import redis_process
 from tests.support.service import TOKEN, client_of, run, serving
 from tests.support.tokens import make_token
 
@@ -96,6 +97,20 @@ def test_a_name_that_is_denied_is_not_even_looked_up(course: dict[str, Any]) -> 
 
 def test_a_redirect_is_not_followed(course: dict[str, Any]) -> None:
     assert came_of(course, "public", f"http://{PUBLIC}:{PORT}/redirect")["error"] == "answered 302"
+
+
+async def test_the_redis_of_no_shard_is_called(tmp_path: Path) -> None:
+    async with (
+        redis_process(tmp_path / "one") as one,
+        redis_process(tmp_path / "other") as other,
+        serving(tmp_path, REDIS_URL=f"{one.url},{other.url}", RETRIES="0") as process,
+        client_of(process) as client,
+    ):
+        keys = [await client.schedule(f"http://127.0.0.1:{redis.port}/") for redis in (one, other, one, other)]
+        await client.drained()
+        letters = [await client.call("GET", f"/dead/{key}") for key in keys]
+        errors = [content["data"]["info"]["last_failure"]["error"] for _, content in letters]
+        assert errors == ["egress: the address is refused: the scheduler's Redis"] * 4
 
 
 @pytest.mark.parametrize(("name", "what"), [("own", "the scheduler's own port"), ("redis", "the scheduler's Redis")])

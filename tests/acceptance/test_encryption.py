@@ -17,9 +17,10 @@ from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.vault import Vault
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
-from tests.support.names import KEYS
+from tests.support.names import KEYS, KEYS_OF_SHARDS, SHARDS
 from tests.support.receiver import Receiver
 from tests.support.service import Client, Process, client_of, run, serving
+from tests.support.shards import keys_of, put_in_the_first
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
@@ -103,7 +104,7 @@ async def test_a_task_waits_for_a_worker_that_has_its_key(
     async with serving(tmp_path, REDIS_URL=redis_url, DATA_KEY=NEW) as process, client_of(process) as client:
 
         async def is_put_off() -> bool:
-            return await raw.zscore(KEYS.due, key) is not None
+            return await raw.zscore((await keys_of(raw, key)).due, key) is not None
 
         await wait_until(is_put_off, "the worker puts the task off")
         _, content = await client.call("GET", f"/schedule/{key}")
@@ -123,7 +124,7 @@ async def test_a_record_that_other_hands_made_is_buried_and_never_sent(
         serving(tmp_path, REDIS_URL=redis_url, DATA_KEY=OLD, DATA_PLAIN="refuse") as process,
         client_of(process) as client,
     ):
-        moved, plain = [await client.schedule(receiver.url, FAR_S) for _ in range(2)]
+        moved, plain = await put_in_the_first(client, receiver.url, FAR_S, FAR_S)
         [other] = await raw.hmget(KEYS.tasks, [plain])
         forged = json.dumps({"due": 1, "webhook": receiver.url, "ttl": 1}, separators=(",", ":"))
         await raw.hset(KEYS.tasks, mapping={moved: other or b"", plain: forged})
@@ -183,7 +184,8 @@ async def test_a_key_is_changed_beside_live_workers_and_the_old_one_goes(
         await client.drained()
         await command(0, "doctor", **at_redis)
     assert {arrival.headers["Schedule-Key"] for arrival in receiver.arrivals} == {*plain, *far, *soon, letter, retried}
-    assert (await raw.hlen(KEYS.tasks), len(receiver.arrivals)) == (0, len(plain + far + soon) + 4)
+    assert [await raw.exists(keys.tasks) for keys in KEYS_OF_SHARDS] == [0] * SHARDS
+    assert len(receiver.arrivals) == len(plain + far + soon) + 4
 
 
 async def test_a_rekey_that_is_killed_is_run_again_beside_live_workers(
@@ -223,7 +225,7 @@ async def test_rekey_makes_no_task_of_other_hands_a_good_one(
 ) -> None:
     variables = {"REDIS_URL": redis_url, "DATA_KEY": f"{NEW} {OLD}", "DATA_PLAIN": "refuse"}
     async with serving(tmp_path, "api", REDIS_URL=redis_url, DATA_KEY=OLD) as process, client_of(process) as client:
-        moved, plain, other = [await client.schedule(receiver.url, FAR_S) for _ in range(3)]
+        moved, plain, other = await put_in_the_first(client, receiver.url, FAR_S, FAR_S, FAR_S)
     [record] = await raw.hmget(KEYS.tasks, [other])
     forged = json.dumps({"due": 1, "webhook": receiver.url, "ttl": 1}, separators=(",", ":"))
     await raw.hset(KEYS.tasks, mapping={moved: record or b"", plain: forged, "\x1b" + "k" * 5_000: forged})

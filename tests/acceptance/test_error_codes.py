@@ -7,8 +7,8 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.api.diagnosis import SHOWN_LENGTH
-from tests.support.names import KEYS
 from tests.support.service import Client
+from tests.support.shards import keys_of
 
 HOOK = "http://127.0.0.1:9/"
 GOOD = {"webhook": HOOK, "ttl": 60}
@@ -84,7 +84,7 @@ async def test_an_error_has_its_code_and_names_its_field(
 async def test_a_record_that_cannot_be_changed_has_its_code(api: Client, raw: redis.asyncio.Redis) -> None:
     for record, code in ((b"{}", "unreadable-record"), (b'{"due":1,"color":1}', "newer-record")):
         key = await api.schedule(HOOK, 60)
-        await raw.hset(KEYS.tasks, key, record)
+        await raw.hset((await keys_of(raw, key)).tasks, key, record)
         _, content = await api.call("PATCH", f"/schedule/{key}", json={"ttl": 1})
         assert content["code"] == code, content
         await api.call("DELETE", f"/schedule/{key}")

@@ -10,7 +10,7 @@ from aiohttp import web
 from redis_scheduler.store.client import RedisClient
 from tests.chaos.figures import Spread
 from tests.support.receiver import receiving
-from tests.support.service import Client, client_of, serving
+from tests.support.service import client_of, serving
 from tests.support.tokens import make_token
 from tests.support.waiting import wait_until
 
@@ -39,7 +39,7 @@ async def test_a_token_whose_hosts_hang_delays_no_other(redis_url: str, client: 
         client_of(process, await make_token(client, "schedule")) as flooding,
     ):
         hanging.behaviour = hang
-        other = Client(flooding.session, flooding.url, await make_token(client, "schedule"))
+        other = flooding.with_token(await make_token(client, "schedule"))
         tasks = [{"webhook": webhook(number, hanging.port), "ttl": 0} for number in range(HOSTS * TASKS_EACH)]
         assert (await flooding.call("POST", "/schedules", json={"tasks": tasks}))[0] == 200
         await wait_until(lambda: hanging.in_flight > SLOTS // 2, "its hosts hang")
@@ -47,7 +47,7 @@ async def test_a_token_whose_hosts_hang_delays_no_other(redis_url: str, client: 
         due_at = {}
         for _ in range(STEADY):
             due_at[await other.schedule(steady.url, 0)] = time.time()
-            await asyncio.sleep(1 / STEADY_PER_S)
+            await asyncio.sleep(1 / STEADY_PER_S)  # its pace
         await wait_until(lambda: len(steady.arrivals) >= STEADY, "the other's tasks have come", 40)
         late = Spread.of(arrival.at - due_at[arrival.key] for arrival in steady.arrivals)
         assert late.p99 < 1, late

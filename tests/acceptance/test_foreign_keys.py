@@ -9,11 +9,13 @@ import pytest
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Client, client_of, run, serving
+from tests.support.shards import keys_of
 from tests.support.waiting import wait_until
 
 FOREIGN = b"\xff\xfe\0"
 
 
+@pytest.mark.one_shard("of several the doctor looks for such a key in another")
 async def test_a_key_that_is_no_text_harms_no_other_task(
     redis_url: str, raw: Any, receiver: Receiver, tmp_path: Path
 ) -> None:
@@ -66,7 +68,7 @@ async def test_a_place_that_is_none_spoils_neither_the_list_nor_its_own_task(
         healthy = await client.schedule("http://127.0.0.1:9/", 3_000)
         for score in ("1.5", "inf", "-inf", "-1", "5e300", "1000000000000000", "9007199254740993"):
             key = await client.schedule("http://127.0.0.1:9/", 3_000)
-            await raw.zadd(KEYS.due, {key: score})
+            await raw.zadd((await keys_of(raw, key)).due, {key: score})
             await is_listed_and_shown(client, healthy, key)
             for method, body in (("PATCH", {"ttl": 600}), ("DELETE", None)):
                 status, answer = await client.call(method, f"/schedule/{key}", json=body)
@@ -74,7 +76,7 @@ async def test_a_place_that_is_none_spoils_neither_the_list_nor_its_own_task(
         for place in ("none", "1-", "", "99999999999999999999-0"):
             for method, body in (("PATCH", {"data": 1}), ("PATCH", {"ttl": 600}), ("DELETE", None)):
                 key = await client.schedule("http://127.0.0.1:9/", 3_000)
-                await raw.hset(KEYS.entries, key, place)
+                await raw.hset((await keys_of(raw, key)).entries, key, place)
                 await is_listed_and_shown(client, healthy, key)
                 # All of one batch are answered, and the others by what was done.
                 answers = await asyncio.gather(
@@ -94,12 +96,13 @@ async def test_what_is_not_json_is_not_put_into_an_answer(
     async with serving(tmp_path, "api", REDIS_URL=redis_url, API_AUTH=TOKEN) as api, client_of(api) as client:
         healthy = await client.schedule("http://127.0.0.1:9/", 3_000, data="\ud83d")
         spoilt = await client.schedule("http://127.0.0.1:9/", 3_000, data={"n": 1})
-        stored = await raw.hget(KEYS.tasks, spoilt)
-        await raw.hset(KEYS.failures, spoilt, b"2 " + text)
+        keys = await keys_of(raw, spoilt)
+        stored = await raw.hget(keys.tasks, spoilt)
+        await raw.hset(keys.failures, spoilt, b"2 " + text)
         await is_listed_and_shown(client, healthy, spoilt)
         _, answer = await client.call("GET", f"/schedule/{spoilt}")
         assert ("last_failure" in answer["data"]["info"]) == (text != b"")
-        await raw.hset(KEYS.tasks, spoilt, stored.replace(b'{"n": 1}', text))
+        await raw.hset(keys.tasks, spoilt, stored.replace(b'{"n": 1}', text))
         await is_listed_and_shown(client, healthy, spoilt)
         _, answer = await client.call("GET", f"/schedule/{spoilt}")
         assert answer["data"]["data"] is None
@@ -107,7 +110,7 @@ async def test_what_is_not_json_is_not_put_into_an_answer(
         _, answer = await client.call("GET", f"/schedule/{healthy}")
         assert (answer["data"]["data"], "error" in answer["data"]["info"]) == ("\ud83d", False)
         assert "Traceback" not in api.log
-    await raw.delete(KEYS.failures)
+    await raw.delete(keys.failures)
 
 
 async def is_listed_and_shown(client: Client, healthy: str, key: str) -> None:

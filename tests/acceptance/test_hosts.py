@@ -2,16 +2,26 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.limiting import Judged, Limiting
+from redis_scheduler.task.limit import Breaking
+from redis_scheduler.task.timing import DEFAULT
+from tests.scripts import states
+from tests.scripts.verbs import LIMIT
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, serving
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 WEBHOOK = "http://127.0.0.1:9/"
+
+PARTS = "each shard keeps its part of a limit: tests/acceptance/test_limits_of_all_shards.py"
 
 
 @pytest.fixture
@@ -127,7 +137,7 @@ async def test_tasks_of_a_paused_host_are_held_and_others_are_not(service: Clien
     keys = [await service.schedule(receiver.url, 0, data=number) for number in range(3)]
     await held(service, name, 3)
     info = (await service.call("GET", f"/schedule/{keys[0]}"))[1]["data"]["info"]
-    waits = f"its turn: the limit of {name}, or its breaker, lets no more begin: GET /hosts"
+    waits = f"its turn: {name} is paused: PUT /hosts/{name}"
     assert (info["state"], info["expires"], info["waits_for"]) == ("held", None, waits)
     listed = (await service.call("GET", "/schedules?state=held"))[1]["data"]
     assert {task["info"]["key"] for task in listed} == set(keys)
@@ -141,6 +151,28 @@ async def test_tasks_of_a_paused_host_are_held_and_others_are_not(service: Clien
     assert sorted(arrival.key for arrival in receiver.arrivals[1:]) == sorted(keys)
 
 
+@pytest.mark.parametrize(("wells", "state", "words"), [(0, "open", "the next probe"), (1, "closing", "in step 1 of")])
+async def test_a_held_task_says_how_its_breaker_stands(
+    wells: int, state: str, words: str, api: Client, client: RedisClient, store: Store
+) -> None:
+    timing = replace(DEFAULT, breaker_well_ms=0, breaker_gap_ms=30_000)
+    limiting = Limiting(client, timing, breaking=Breaking(failures=1))
+    task = await states.held(store)
+    for judged in (Judged(LIMIT, 1, 0), Judged(LIMIT, 0, wells)):
+        await limiting.judge([judged])
+    breaker = (await host(api, LIMIT))["breaker"]
+    assert (breaker["state"], breaker["since"] < breaker["next"]) == (state, True)
+    info = (await api.call("GET", f"/schedule/{task.key}"))[1]["data"]["info"]
+    assert info["breaker"] == breaker
+    assert words in info["waits_for"]
+    assert breaker["since"] in info["waits_for"]
+    assert (breaker["next"] in info["waits_for"]) == (state == "open")
+    [listed] = (await api.call("GET", "/schedules?state=held"))[1]["data"]
+    assert "breaker" not in listed["info"]
+    await api.call("POST", "/purge")
+
+
+@pytest.mark.one_shard(PARTS)
 async def test_a_held_task_can_be_changed_paused_run_and_deleted(service: Client, receiver: Receiver) -> None:
     name = await paused(service, receiver)
     keys = [await service.schedule(receiver.url, 0, data=number) for number in range(5)]
@@ -166,6 +198,7 @@ async def test_a_held_task_can_be_changed_paused_run_and_deleted(service: Client
     assert (await service.call("POST", "/purge"))[1]["data"] == 2
 
 
+@pytest.mark.one_shard(PARTS)
 async def test_a_limit_key_stands_for_the_host(service: Client, receiver: Receiver) -> None:
     name = await paused(service, receiver, "@tenant-1")
     key = await service.schedule(receiver.url, 0, limit_key="tenant-1")
@@ -178,6 +211,7 @@ async def test_a_limit_key_stands_for_the_host(service: Client, receiver: Receiv
     await held(service, name, 0)
 
 
+@pytest.mark.one_shard(PARTS)
 async def test_a_held_task_leaves_the_line_of_its_limit_once_it_is_under_another(
     service: Client, receiver: Receiver
 ) -> None:
@@ -202,6 +236,7 @@ async def test_a_held_task_leaves_the_line_of_its_limit_once_it_is_under_another
     await held(service, name, 2)
 
 
+@pytest.mark.one_shard(PARTS)
 async def test_a_host_with_a_concurrency_has_no_more_at_once(service: Client, receiver: Receiver) -> None:
     name = f"127.0.0.1:{receiver.port}"
     await paused(service, receiver)
@@ -214,6 +249,7 @@ async def test_a_host_with_a_concurrency_has_no_more_at_once(service: Client, re
     assert sorted(receiver.times_by_key) == sorted(keys)
 
 
+@pytest.mark.one_shard(PARTS)
 async def test_a_host_with_a_rate_has_no_more_in_its_time(service: Client, receiver: Receiver) -> None:
     name = f"127.0.0.1:{receiver.port}"
     await paused(service, receiver)

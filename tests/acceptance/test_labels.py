@@ -8,11 +8,13 @@ from redis.asyncio import Redis
 
 from redis_scheduler.process.moving import export_tasks, import_tasks
 from redis_scheduler.settings import Settings
+from redis_scheduler.store.client import RedisClient
 from tests.acceptance.test_filters import listed
-from tests.support.names import KEYS
+from tests.support.names import KEYS, SHARDS
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, serving
 from tests.support.store import Store
+from tests.support.tokens import make_token
 from tests.support.waiting import wait_until
 
 WEBHOOK = "http://a.example/"
@@ -113,7 +115,10 @@ async def test_what_workers_do_keeps_the_lists_by_label_right(
 async def test_an_import_brings_labels_with_their_tasks(
     api: Client, store: Store, redis_url: str, tmp_path: Path
 ) -> None:
-    key, settings = await api.schedule(WEBHOOK, 600, labels={"order": "17"}), Settings(redis_url=redis_url)
+    key, settings = (
+        await api.schedule(WEBHOOK, 600, labels={"order": "17"}),
+        Settings(redis_url=redis_url, shards=SHARDS),
+    )
     assert await export_tasks(settings, str(tmp_path / "tasks"))
     assert (await api.call("PATCH", f"/schedule/{key}", json={"labels": {"order": "18"}}))[0] == 200
     assert await import_tasks(settings, str(tmp_path / "tasks"), 0, replaces=True, is_dry=False)
@@ -174,6 +179,7 @@ async def test_a_purge_leaves_nothing_of_more_labels_than_one_call_takes(api: Cl
     assert await store.client.command("KEYS", KEYS.type_index("\torder=*")) == []
 
 
+@pytest.mark.one_shard("names are counted in each shard")
 async def test_no_more_types_and_labels_have_tasks_than_may(tmp_path: Path, redis_url: str, raw: Redis) -> None:
     async with (
         serving(tmp_path, "api", REDIS_URL=redis_url, LABELS_MOST="4") as process,
@@ -211,3 +217,30 @@ async def test_no_more_types_and_labels_have_tasks_than_may(tmp_path: Path, redi
         assert await raw.scard(KEYS.types) == 3
         await api.schedule(WEBHOOK, 600, labels={"order": "3"})
         await refused("POST", "/schedule", **one, labels={"order": "4"})
+
+
+@pytest.mark.one_shard("names are counted in each shard")
+async def test_a_token_that_may_have_many_tasks_leaves_half_of_all_names_to_others(
+    tmp_path: Path, redis_url: str, client: RedisClient
+) -> None:
+    async with (
+        serving(tmp_path, "api", REDIS_URL=redis_url, LABELS_MOST="10") as process,
+        client_of(process) as api,
+    ):
+        unlimited = api.with_token(await make_token(client, "schedule"))
+        limited, many = [api.with_token(await make_token(client, "schedule", tasks=tasks)) for tasks in (1, 2)]
+        body = {"webhook": WEBHOOK, "ttl": 600}
+        names = iter("abcdefghijkl")
+        for name in names:
+            status, content = await unlimited.call("POST", f"/schedule?type={name}", json=body)
+            if status != 200:
+                break
+        assert name in "ef"  # tokens have a name each, which counts from the next look at Redis on
+        assert content["code"] == "labels-full"
+        assert "LABELS_MOST allows, 5 to a token without --tasks" in content["error"]
+        for one in (unlimited, many):
+            assert (await one.call("PUT", f"/schedule/own:1?type={name}", json=body))[0] == 507
+        await unlimited.schedule(WEBHOOK, 600, "/schedule?type=a")
+        await limited.schedule(WEBHOOK, 600, f"/schedule?type={next(names)}")
+        await api.schedule(WEBHOOK, 600, f"/schedule?type={next(names)}")
+        await api.call("POST", "/purge")

@@ -57,8 +57,8 @@ async def test_a_token_names_no_limit_key_but_its_own(how: str, depth: int, api:
         return found
 
     field = "on_success." * depth + "limit_key"
-    bare = Client(api.session, api.url, await make_token(client, *RIGHTS))
-    user = Client(api.session, api.url, await make_token(client, *RIGHTS, limit_keys=("a",)))
+    bare = api.with_token(await make_token(client, *RIGHTS))
+    user = api.with_token(await make_token(client, *RIGHTS, limit_keys=("a",)))
     refused = [(bare, key) for key in OWN[:1]] + [(user, key) for key in (OTHERS if depth == 0 else OTHERS[:1])]
     for one, key in refused:
         status, content = await asked(one, api, client, how, options(key))
@@ -72,7 +72,7 @@ async def test_a_token_names_no_limit_key_but_its_own(how: str, depth: int, api:
 
 @pytest.mark.parametrize("how", WAYS)
 async def test_who_may_change_limits_names_any_limit_key(how: str, api: Client, client: RedisClient) -> None:
-    admin = Client(api.session, api.url, await make_token(client, *RIGHTS, "admin"))
+    admin = api.with_token(await make_token(client, *RIGHTS, "admin"))
     for user in (api, admin):
         assert (await asked(user, api, client, how, {"limit_key": "b"}))[0] == 200
         await api.call("POST", "/purge")
@@ -80,7 +80,7 @@ async def test_who_may_change_limits_names_any_limit_key(how: str, api: Client, 
 
 async def test_an_admin_of_some_types_names_only_its_own(api: Client, client: RedisClient) -> None:
     token = await make_token(client, "schedule", "admin", types=("mail",), limit_keys=("a",))
-    user = Client(api.session, api.url, token)
+    user = api.with_token(token)
     for key, wanted in (("a", 200), ("b", 403)):
         assert (await user.call("POST", "/schedule?type=mail", json=BODY | {"limit_key": key}))[0] == wanted
     await api.call("POST", "/purge")
@@ -90,7 +90,7 @@ async def test_an_admin_of_some_types_names_only_its_own(api: Client, client: Re
 async def test_no_other_webhook_is_brought_under_a_limit_key_of_another(
     how: str, api: Client, client: RedisClient
 ) -> None:
-    user = Client(api.session, api.url, await make_token(client, *RIGHTS, limit_keys=("a",)))
+    user = api.with_token(await make_token(client, *RIGHTS, limit_keys=("a",)))
     for key, wanted in (("a", 200), ("b", 403)):
         path = f"/schedule/{await task(api, limit_key=key)}"
         if how == "replay":

@@ -128,6 +128,7 @@ async def test_a_run_that_is_sent_again_is_answered_and_keeps_its_pace(api: Clie
     assert datetime.fromisoformat(after[late]) > datetime.fromisoformat(max(before.values()))
 
 
+@pytest.mark.one_shard("an operation over several shards has a step for each, so it may always be asked for again")
 async def test_an_operation_is_known_only_where_it_may_be_asked_for_again(
     api: Client, store: Store, tasks: set[str]
 ) -> None:
@@ -140,6 +141,7 @@ async def test_an_operation_is_known_only_where_it_may_be_asked_for_again(
             await store.client.command("DEL", name)
 
 
+@pytest.mark.one_shard("turns are given shard by shard")
 async def test_what_comes_before_its_turn_takes_none(api: Client, store: Store) -> None:
     soon = [await api.schedule("http://a.example/", number) for number in (5, 6, 7, 40)]
     await store.pause(soon[2:])

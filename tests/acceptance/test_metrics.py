@@ -1,7 +1,7 @@
 """GET /metrics: who may ask, what it says, and that it says the same as /stats."""
 
-import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis_scheduler.metrics.family import FAMILIES, LATENESS, REQUESTS
 from redis_scheduler.metrics.text import OPEN, PLAIN
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.glance import FRESH_S
+from redis_scheduler.store.limiting import Judged, Limiting
+from redis_scheduler.task.limit import Breaking
+from redis_scheduler.task.timing import DEFAULT
 from tests.scripts import states
 from tests.support.api import api_here
 from tests.support.receiver import Receiver
 from tests.support.redis_process import redis_process
 from tests.support.service import TOKEN, Client, client_of, serving
+from tests.support.shards import scheduled_in_the_first
 from tests.support.store import Store
 from tests.support.tokens import make_token
 from tests.support.waiting import wait_until
@@ -62,7 +65,7 @@ async def test_it_says_the_same_as_stats_of_tasks_in_every_state(api: Client, st
     }
     wanted |= {("redis_scheduler_ledger_total", ("counter", name)): n for name, n in counts["counters"].items()}
     wanted |= {(f"redis_scheduler_{name}_total",): counts["counters"][name] for name in TOTALS}
-    wanted |= {("redis_scheduler_ledger_missing",): 0, ("redis_scheduler_redis_up",): 1}
+    wanted |= {("redis_scheduler_ledger_missing",): 0, ("redis_scheduler_redis_up", ("shard", "0")): 1}
 
     async def says_the_same() -> bool:
         return wanted.items() <= (await samples(api)).items()
@@ -70,16 +73,41 @@ async def test_it_says_the_same_as_stats_of_tasks_in_every_state(api: Client, st
     await wait_until(says_the_same, "the second is over in which others looked")
 
 
+async def test_breakers_that_are_not_closed_are_told_by_their_state(api: Client, client: RedisClient) -> None:
+    limiting = Limiting(client, replace(DEFAULT, breaker_well_ms=0), breaking=Breaking(failures=2))
+    await limiting.judge([Judged(f"host-{number}:80", 2 if number else 1, 0) for number in range(4)])
+    await limiting.judge([Judged("host-3:80", 0, 1)])
+    await client.command("HSET", client.keys.breakers, "foreign:80", "o something else")
+    wanted = {
+        ("redis_scheduler_breakers", ("shard", "0"), ("state", state)): count
+        for state, count in (("open", 2), ("closing", 1))
+    }
+
+    async def are_told() -> bool:
+        return wanted.items() <= (await samples(api)).items()
+
+    await wait_until(are_told, "the second is over in which others looked")
+
+
 async def test_the_oldest_task_that_nobody_claims_is_told(api: Client, store: Store) -> None:
     async def age() -> float:
         return (await samples(api))["redis_scheduler_oldest_due_seconds", ("shard", "0")]
 
-    await api.schedule("http://127.0.0.1:9/", 60)
-    await asyncio.sleep(FRESH_S)
-    assert await age() == 0
-    began = time.monotonic()
-    await api.schedule("http://127.0.0.1:9/", 0.01)
+    next_due = "redis_scheduler_next_due_timestamp_seconds", ("shard", "0")
 
+    async def is_told() -> bool:
+        return next_due in await samples(api)
+
+    async def is_not_told() -> bool:
+        return not await is_told()
+
+    await wait_until(is_not_told, "what was due before is forgotten")
+    await scheduled_in_the_first(api, "http://127.0.0.1:9/", 60)
+    await wait_until(is_told, "the second is over in which nothing was due")
+    assert await age() == 0
+    assert abs((await samples(api))[next_due] - time.time() - 60) < 5
+    began = time.monotonic()
+    await scheduled_in_the_first(api, "http://127.0.0.1:9/", 0.01)
     await wait_until(age, "the second is over")
     before = await age()
     assert 0 < before <= time.monotonic() - began
@@ -143,7 +171,7 @@ async def test_who_may_ask(api: Client, client: RedisClient) -> None:
         (await make_token(client, "metrics", types=("mail",)), 403),
         ("wrong", 401),
     ):
-        assert (await metrics(Client(api.session, api.url, token)))[0] == status, token
+        assert (await metrics(api.with_token(token)))[0] == status, token
     api.headers = {}
     assert (await metrics(api))[0] == 401
 
@@ -163,18 +191,47 @@ async def test_without_redis_it_tells_what_it_counted_and_not_half_of_the_rest(t
         async with serving(tmp_path, "api", **settings) as process, client_of(process) as client:
 
             async def is_up() -> bool:
-                return (await samples(client))["redis_scheduler_redis_up",] == 1
+                return (await samples(client))["redis_scheduler_redis_up", ("shard", "0")] == 1
 
             await wait_until(is_up, "Redis is there")
             await database.kill()
 
             async def is_down() -> bool:
-                return (await samples(client))["redis_scheduler_redis_up",] == 0
+                return (await samples(client))["redis_scheduler_redis_up", ("shard", "0")] == 0
 
             await wait_until(is_down, "Redis is away")
             found = await samples(client)
             assert not [key for key in found if key[0] in ("redis_scheduler_tasks", "redis_scheduler_scheduled_total")]
             assert found["redis_scheduler_redis_errors_total", ("kind", "away")] > 0
+
+
+async def test_without_one_shard_it_tells_of_the_others_and_no_sum(tmp_path: Path) -> None:
+    async with (
+        redis_process(tmp_path / "one") as one,
+        redis_process(tmp_path / "other") as other,
+        serving(tmp_path, "api", REDIS_URL=f"{one.url},{other.url}") as process,
+        client_of(process) as client,
+    ):
+
+        async def up() -> dict[str, float]:
+            name = "redis_scheduler_redis_up"
+            return {key[1][1]: value for key, value in (await samples(client)).items() if key[0] == name}
+
+        async def has_two() -> bool:
+            return await up() == {"0": 1, "1": 1}
+
+        await wait_until(has_two, "both are there")
+        assert ("redis_scheduler_scheduled_total",) in await samples(client)
+        await one.kill()
+
+        async def has_one() -> bool:
+            return await up() == {"0": 0, "1": 1}
+
+        await wait_until(has_one, "one is away")
+        found = await samples(client)
+        shards = {dict(key[1:])["shard"] for key in found if key[0] == "redis_scheduler_tasks"}
+        assert shards == {"1"}
+        assert not [key for key in found if key[0] in ("redis_scheduler_scheduled_total", "redis_scheduler_workers")]
 
 
 async def test_an_answer_takes_less_than_20_ms_and_redis_is_asked_once_a_second(client: RedisClient, raw: Any) -> None:

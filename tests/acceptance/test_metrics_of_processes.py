@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import itertools
+import re
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import psutil
@@ -13,6 +16,8 @@ import redis.asyncio
 
 from redis_scheduler.metrics.family import LATENESS, STANDING
 from tests.acceptance.test_metrics import TOTALS, Samples, metrics, samples
+from tests.support.names import SHARDS
+from tests.support.pages import Browser
 from tests.support.receiver import Receiver
 from tests.support.redis_process import free_port
 from tests.support.service import TOKEN, Client, Process, client_of, run, serving
@@ -54,6 +59,12 @@ def attempts(found: Samples) -> float:
     return sum(number for key, number in found.items() if key[0] == "redis_scheduler_attempts_total")
 
 
+def standing(found: Samples, state: str) -> float:
+    """How many tasks of all shards are told to stand there."""
+    of_shards = (("redis_scheduler_tasks", ("shard", str(shard)), ("state", state)) for shard in range(SHARDS))
+    return sum(found.get(one, 0) for one in of_shards)  # at the start it may know of fewer shards
+
+
 async def test_whichever_process_is_asked_answers_for_all_and_goes_on_after_one_was_killed(
     redis_url: str, tmp_path: Path, receiver: Receiver
 ) -> None:
@@ -76,33 +87,64 @@ async def test_whichever_process_is_asked_answers_for_all_and_goes_on_after_one_
         assert attempts(found) == 60
         assert found["redis_scheduler_attempts_total", ("outcome", "connect")] == 1
         await all_answers(url, lambda found: found["redis_scheduler_slots", ("state", "free")] == 6)
-        psutil.Process(both[0]).kill()
-        seen: list[float] = []
-
-        async def is_replaced() -> bool:
-            with contextlib.suppress(aiohttp.ClientError):
-                async with aiohttp.ClientSession() as session:
-                    seen.append((await samples(Client(session, url)))[COUNT,])
-            return both[0] not in await children(supervisor)
-
-        await wait_until(is_replaced, "another took its place", every_s=0.02)
-        assert set(seen) == {60}
+        assert await counts_until_replaced(supervisor, both[0], url) == {60}
         await all_answers(url, lambda found: found["redis_scheduler_slots", ("state", "free")] == 6)
         await deliver(40)
         # The same as /stats, and as the ledger of doctor.
         stats = (await client.call("GET", "/stats"))[1]["data"]
         assert stats["ledger_balanced"]
         wanted: Samples = {(f"redis_scheduler_{name}_total",): stats["counters"][name] for name in TOTALS}
-        wanted |= {
-            ("redis_scheduler_tasks", ("shard", "0"), ("state", name)): count for name, count in stats["states"].items()
-        }
-        found = await all_answers(url, lambda found: found[COUNT,] == 100 and wanted.items() <= found.items())
+
+        def is_wanted(found: Samples) -> bool:
+            states = {name: standing(found, name) for name in stats["states"]}
+            return wanted.items() <= found.items() and states == stats["states"]
+
+        found = await all_answers(url, lambda found: found[COUNT,] == 100 and is_wanted(found))
         died = sum(number for key, number in found.items() if key[0] == "redis_scheduler_died_total")
         assert died == stats["counters"]["died"] == 2
         # The API is a process of its own, and says the same of Redis.
-        await all_answers(client.url, lambda found: wanted.items() <= found.items())
+        await all_answers(client.url, is_wanted)
         doctor = await asyncio.to_thread(run, "doctor", REDIS_URL=redis_url)
         assert doctor.returncode == 0, doctor.stdout
+        assert_the_ledger_says(stats, doctor.stdout)
+        browser = Browser(client.session, client.url)
+        await browser.sign_in(TOKEN)
+        system, first = [(await browser.get(path)).text for path in ("/ui/system", "/ui/")]
+        assert [name for name, count in stats["states"].items() if f"{spoken(name)} {count} " not in system] == []
+        assert [
+            name for name, count in stats["counters"].items() if count and f"{count} {spoken(name)}" not in first
+        ] == []
+
+
+async def counts_until_replaced(supervisor: Process, child: int, url: str) -> set[float]:
+    """Kill one of the two processes, and wait until another took its place; return all counts of deliveries that were
+    told meanwhile."""
+    psutil.Process(child).kill()
+    seen = set[float]()
+
+    async def is_replaced() -> bool:
+        with contextlib.suppress(aiohttp.ClientError):  # it was the one that is killed
+            async with aiohttp.ClientSession() as session:
+                seen.add((await samples(Client(session, url)))[COUNT,])
+        return child not in await children(supervisor)
+
+    await wait_until(is_replaced, "another took its place", every_s=0.02)
+    return seen
+
+
+def assert_the_ledger_says(stats: dict[str, Any], doctor: str) -> None:
+    """See that the doctor's ledger says the same as /stats."""
+    # What died has ended, for its equation.
+    numbers = {name: count for name, count in (stats["states"] | stats["counters"]).items() if name != "dead"}
+    told = Counter[str]()
+    for name, count in re.findall(r"^[ =+] ([a-z ]+?) +(\d+)$", doctor, re.MULTILINE):
+        told[name] += int(count)
+    assert len(told) > 10
+    assert told == {name: numbers[name.replace(" ", "_")] for name in told}
+
+
+def spoken(name: str) -> str:
+    return name.replace("_", " ")
 
 
 async def test_while_tasks_come_and_a_process_is_killed_no_number_goes_back(

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from redis_scheduler.metrics.family import FAMILIES
+from redis_scheduler.store.memory import WARN_SHARE
 from tests.acceptance.test_metrics import metrics, samples
 from tests.support.receiver import Receiver
 from tests.support.redis_process import free_port
@@ -50,18 +51,25 @@ def queries() -> Iterator[str]:
 
 @pytest.fixture
 async def service(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Client]:
-    """A service that has delivered a task and given another up."""
+    """A service that has delivered a task and given another up; a third is to come."""
     async with serving(tmp_path, RETRIES="0", METRICS_HOSTS="5") as process, client_of(process) as client:
         await client.schedule(receiver.url)
         await client.schedule("http://127.0.0.1:1/")
         await client.drained()
+        await client.schedule(receiver.url, 3_600)
         yield client
 
 
 def test_promtool_takes_the_rules_and_each_fires_as_their_cases_say() -> None:
-    assert "8 rules found" in promtool("check", "rules", RULES.name)
+    assert "9 rules found" in promtool("check", "rules", RULES.name)
     promtool("test", "rules", "rules.test.yml")
     promtool("check", "config", "--syntax-only", "prometheus.yml")
+
+
+def test_the_rule_warns_of_memory_where_the_service_does() -> None:
+    rule = re.search(r"- alert: SchedulerRedisMemory\n(?:.*\n)*?.*> ([0-9.]+)\n", RULES.read_text())
+    assert rule is not None
+    assert float(rule[1]) == WARN_SHARE
 
 
 def test_each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
@@ -85,6 +93,11 @@ async def test_every_metric_that_rules_and_dashboard_name_is_told(service: Clien
     text = (await metrics(service))[2]
     assert {name for name in named if re.search(rf"^{name}(\{{| )", text, re.MULTILINE) is None} == set()
     assert {name for name in (family.name for family in FAMILIES) if f"# TYPE {name} " not in text} == set()
+
+
+def test_each_metric_is_shown_or_has_a_rule() -> None:
+    named = "\n".join([RULES.read_text(), *queries()])
+    assert [family.name for family in FAMILIES if re.search(rf"\b{family.name}", named) is None] == []
 
 
 async def test_promtool_finds_nothing_wrong_with_the_metrics(service: Client) -> None:
@@ -149,7 +162,7 @@ scrape_configs:
         async def are_well() -> bool:
             found = await asked("rules")
             rules = [rule for group in found["groups"] for rule in group["rules"]]
-            return len(rules) == 8 and {rule["health"] for rule in rules} == {"ok"}
+            return len(rules) == 9 and {rule["health"] for rule in rules} == {"ok"}
 
         await wait_until(is_scraped, "Prometheus has scraped the service", timeout_s=40, every_s=0.2)
         await wait_until(are_well, "all rules are evaluated", timeout_s=40, every_s=0.2)
@@ -184,3 +197,10 @@ def test_compose_takes_both_files_and_what_they_mount_is_there() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"METRICS_PORT: ['\"]?9090", done.stdout)
+    [text] = re.findall(r"^services:\n((?:  .*\n)+)", done.stdout, re.MULTILINE)
+    _, *parts = re.split(r"^  (\w+):\n", text, flags=re.MULTILINE)
+    services = dict(zip(parts[::2], parts[1::2], strict=True))
+    assert services.keys() == {"api", "worker", "redis", "prometheus", "grafana"}
+    for name, service in services.items():
+        for bound in ("read_only: true", r"cap_drop:\n +- ALL\n", "no-new-privileges:true", "mem_limit: "):
+            assert re.search(bound, service), (name, bound)

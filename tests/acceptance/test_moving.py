@@ -19,15 +19,16 @@ from redis_scheduler.process.moving import import_tasks
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.keys import GROUP, Keys, tag_of
+from redis_scheduler.store.keys import GROUP, Keys
 from redis_scheduler.store.moves import Moves
 from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.tag import tag_of
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.written import CancelAnswer, Cancellation
 from redis_scheduler.task.due import at_ms
 from tests.chaos.figures import scaled
 from tests.scripts.states import MAKERS, tail
-from tests.support.names import KEYS
+from tests.support.names import KEYS, SHARDS
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, run, serving
 from tests.support.store import Store
@@ -59,14 +60,17 @@ async def exported(path: Path, **variables: str) -> dict[str, dict[str, Any]]:
 
 async def assert_sound(url: str, namespace: str) -> int:
     """See that a deployment has no fault; return how many tasks it holds."""
-    client = RedisClient(url, 5, Keys(tag_of(namespace)))
-    try:
-        assert [finding.text async for finding in audit(client)] == []
-        ledger = await Views(client).ledger()
-        assert ledger.is_balanced
-        return ledger.running + ledger.dead
-    finally:
-        await client.aclose()
+    count = 0
+    for number in range(SHARDS):
+        client = RedisClient(url, 5, Keys(tag_of(namespace, number), number))
+        try:
+            assert [finding.text async for finding in audit(client)] == []
+            ledger = await Views(client).ledger()
+            assert ledger.is_balanced
+            count += ledger.running + ledger.dead
+        finally:
+            await client.aclose()
+    return count
 
 
 async def test_whatever_state_a_task_is_in_it_comes_over(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import aiohttp
 import pytest
 import redis.asyncio
 
@@ -21,8 +22,10 @@ from tests.acceptance.test_refusals import (
 )
 from tests.support.audit import audited
 from tests.support.names import KEYS
+from tests.support.pages import Browser
 from tests.support.receiver import Receiver
 from tests.support.redis_process import RedisProcess, free_port, redis_process, speaks_tls
+from tests.support.service import TOKEN
 from tests.support.waiting import wait_until
 
 OPTIONAL = (
@@ -68,6 +71,11 @@ async def test_what_is_optional_is_done_without(rules: list[str], tmp_path: Path
             )
             receiver.status = 200
             await serves(client, receiver)
+            async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+                browser = Browser(session, client.url)
+                await browser.sign_in(TOKEN)
+                for page in ("/ui/", "/ui/tasks", "/ui/hosts", "/ui/system"):
+                    assert (await browser.get(page)).status == 200, page
             for process in running.processes:
                 assert not process.events("redis-away")
                 [said] = [event["warning"] for event in process.events("redis-configuration")]
@@ -182,7 +190,7 @@ async def test_a_node_of_a_cluster_without_the_slot_names_the_node_that_has_it(
         case = Case(
             lambda at: at.acl(),
             lambda at: at.acl(),
-            f"slot 12872, where the service has its keys, is kept by 127.0.0.1:{two.port}; REDIS_URL must name that node",
+            f"slot 12872, where the service has its keys, is kept by 127.0.0.1:{two.port}; REDIS_URL must be redis+cluster",
         )
         async with pair(tmp_path, one.url) as (running, client):
             await refuses(running, client, receiver, case, at_start=True)
@@ -203,7 +211,9 @@ async def test_a_sentinel_is_named(tmp_path: Path, receiver: Receiver) -> None:
     try:
         await server.start()
         async with pair(tmp_path, server.url) as (running, client):
-            case = Case(lambda at: at.acl(), lambda at: at.acl(), "this is a Sentinel: REDIS_URL must name the Redis")
+            case = Case(
+                lambda at: at.acl(), lambda at: at.acl(), "this is a Sentinel: REDIS_URL must be redis+sentinel://"
+            )
             await refuses(running, client, receiver, case, at_start=True)
     finally:
         await server.kill()

@@ -11,12 +11,12 @@ import redis.asyncio
 from redis_scheduler.process.process import process_name
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.acknowledgement import acknowledgement_token
-from tests.acceptance.test_bad_options import everything
 from tests.scripts import states
 from tests.support.names import KEYS
 from tests.support.service import Client
 from tests.support.store import Store
 from tests.support.tokens import ALL_RIGHTS, make_token
+from tests.support.written import written
 
 HOOK = "http://127.0.0.1:9/"
 BODY: dict[str, Any] = {"webhook": HOOK, "ttl": 60}
@@ -29,7 +29,7 @@ VERBS = [
 
 async def two(api: Client, client: RedisClient, **fields: Any) -> list[Client]:
     """Two clients that may do the same."""
-    return [Client(api.session, api.url, await make_token(client, *ALL_RIGHTS, **fields)) for _ in range(2)]
+    return [api.with_token(await make_token(client, *ALL_RIGHTS, **fields)) for _ in range(2)]
 
 
 async def put(api: Client, *names: str) -> None:
@@ -90,20 +90,20 @@ async def test_no_acknowledgement_is_forged(api: Client, client: RedisClient, ra
     """A client knows its own token, keys, and how many attempts there were; and the word of another task of its own."""
     store = Store(client, process_name())
     token = await make_token(client, *ALL_RIGHTS)
-    user = Client(api.session, api.url, token)
+    user = api.with_token(token)
     task, own = await states.awaiting(store), await states.awaiting(store)
     entry = own.claim.id
     forged = [acknowledgement_token(secret, task.key, task.claim.id, 0) for secret in (token, "", task.key)]
     forged += [acknowledgement_token(token, own.key, entry, 0), "x" * 10_000, "\u00e9", "0", "null", task.key]
     forged.append(urlsafe_b64encode(hmac.digest(b"", task.key.encode(), hashlib.sha256)).decode())
-    before = await everything(raw)
+    before = await written(raw)
     for verb in ("done", "fail", "extend"):
         for text in forged:
             status, content = await user.call(
                 "POST", f"/schedule/{task.key}/{verb}", headers={"Schedule-Ack": text.encode().decode("latin-1")}
             )
             assert (status, content["code"]) in ((409, "wrong-acknowledgement"), (400, "invalid-http")), text[:20]
-    after = await everything(raw)
+    after = await written(raw)
     after.pop(KEYS.token_uses.encode())
     assert after == before
     assert await raw.zcard(KEYS.awaiting) == 2
@@ -123,8 +123,8 @@ async def test_no_task_carries_what_the_service_alone_says(name: str, api: Clien
 
 
 async def test_a_cursor_of_another_shows_only_what_its_own_token_may_see(api: Client, client: RedisClient) -> None:
-    one = Client(api.session, api.url, await make_token(client, "read", types=("mail",)))
-    other = Client(api.session, api.url, await make_token(client, "read", types=("news", "order")))
+    one = api.with_token(await make_token(client, "read", types=("mail",)))
+    other = api.with_token(await make_token(client, "read", types=("news", "order")))
     for number, name in enumerate(("mail", "news", "mail", "order", "mail", "news")):
         await api.schedule(HOOK, 60 + number, f"/schedule?type={name}")
     _, page = await one.call("GET", "/schedules?limit=1")

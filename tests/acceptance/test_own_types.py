@@ -35,7 +35,7 @@ ROUNDS = 80
 @pytest.fixture
 async def mail(api: Client, client: RedisClient) -> Client:
     """Whoever has a token for tasks of two types."""
-    return Client(api.session, api.url, await make_token(client, *ALL_RIGHTS, types=("mail", "order")))
+    return api.with_token(await make_token(client, *ALL_RIGHTS, types=("mail", "order")))
 
 
 async def left(api: Client) -> int:
@@ -121,13 +121,13 @@ async def test_what_is_done_to_many_or_shown_of_them_leaves_the_others_out(
 
 
 TAKES = [
-    ("DELETE", "/schedule/own:a"),
-    ("POST", "/schedule/own:a/pause"),
-    ("POST", "/schedule/own:a/run"),
-    ("POST", "/schedules/cancel?key_prefix=own:a"),
-    ("POST", "/schedules/pause?key_prefix=own:a"),
-    ("POST", "/schedules/run?key_prefix=own:a"),
-    ("POST", "/schedules/shift?by=1000&key_prefix=own:a"),
+    ("DELETE", "/schedule/own:e"),
+    ("POST", "/schedule/own:e/pause"),
+    ("POST", "/schedule/own:e/run"),
+    ("POST", "/schedules/cancel?key_prefix=own:e"),
+    ("POST", "/schedules/pause?key_prefix=own:e"),
+    ("POST", "/schedules/run?key_prefix=own:e"),
+    ("POST", "/schedules/shift?by=1000&key_prefix=own:e"),
 ]
 
 
@@ -136,7 +136,7 @@ async def test_a_task_that_takes_the_key_in_between_is_not_touched(
     method: str, path: str, mail: Client, client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
     """The type of the key's task changes all the time while the token asks: between its look and its write, too."""
-    store, key, is_over = Store(client, process_name()), "own:a", asyncio.Event()
+    store, key, is_over = Store(client, process_name()), "own:e", asyncio.Event()
 
     async def ask() -> int:
         found = []
@@ -155,7 +155,10 @@ async def test_a_task_that_takes_the_key_in_between_is_not_touched(
         return record is not None and record.endswith(put.task.tail) and b'{"due":%d,' % (score or 0) in record
 
     asking = [asyncio.create_task(ask()) for _ in range(6)]
-    left_alone = [[await stands(name) for name in ("mail", "news")] for _ in range(ROUNDS)]
+    left_alone: list[list[bool]] = []
+    # A busy machine may need more rounds until the token meets one of its own.
+    while len(left_alone) < ROUNDS or (all(of_mail for of_mail, _ in left_alone) and len(left_alone) < 20 * ROUNDS):
+        left_alone.append([await stands(name) for name in ("mail", "news")])
     is_over.set()
     assert sum(await asyncio.gather(*asking)) > 0
     assert not all(of_mail for of_mail, _ in left_alone), "the token met none of its own"
@@ -187,7 +190,7 @@ async def test_only_tasks_of_own_types_are_scheduled_with_such_callbacks(api: Cl
         ("POST", "/schedule", BODY, "type"),
         ("POST", "/schedule?type=default", BODY, "type"),
         ("POST", "/schedule?type=news", BODY, "type"),
-        ("PUT", "/schedule/own:a?type=news", BODY, "type"),
+        ("PUT", "/schedule/own:e?type=news", BODY, "type"),
         ("POST", "/schedules?type=mail", {"tasks": [BODY, BODY | {"type": "news"}]}, "type"),
         ("POST", "/schedules", {"tasks": [BODY]}, "type"),
         ("POST", "/schedule?type=mail", BODY | {"on_success": other}, "on_success.type"),
@@ -235,7 +238,7 @@ async def test_what_is_of_no_type_is_served(mail: Client) -> None:
 
 
 async def test_a_list_of_one_type_goes_by_its_index(api: Client, client: RedisClient) -> None:
-    user = Client(api.session, api.url, await make_token(client, "read", types=("mail",)))
+    user = api.with_token(await make_token(client, "read", types=("mail",)))
     for name in ("mail", "news", "mail"):
         await api.schedule(HOOK, 60, f"/schedule?type={name}")
     _, content = await user.call("GET", "/schedules?limit=1")

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.record import read_record
-from tests.support.names import KEYS
+from tests.support.names import KEYS_OF_SHARDS
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, serving
 from tests.support.tokens import ALL_RIGHTS, id_of, make_token
@@ -21,13 +21,19 @@ BODY: dict[str, Any] = {"webhook": HOOK, "ttl": 3_600}
 
 async def owner(client: RedisClient, key: str) -> str | None:
     """The id of the token in a task's record."""
-    return read_record(await client.command("HGET", KEYS.tasks, key)).token
+    return read_record(await record_of(client, key)).token
+
+
+async def record_of(client: RedisClient, key: str) -> bytes:
+    """The record of a task, in whichever shard it stands."""
+    [found] = filter(None, [await client.command("HGET", keys.tasks, key) for keys in KEYS_OF_SHARDS])
+    return bytes(found)
 
 
 async def user(api: Client, client: RedisClient, *can: str) -> tuple[Client, str]:
     """Whoever has a token with these rights, and its id."""
     text = await make_token(client, *can)
-    return Client(api.session, api.url, text), id_of(text)
+    return api.with_token(text), id_of(text)
 
 
 async def shown(asked: Client, path: str) -> Any:
@@ -54,7 +60,7 @@ async def test_a_task_of_api_auth_has_the_bytes_that_it_had(api: Client, client:
         ({"retries": 3}, b'"head":55,"webhook":"http://127.0.0.1:9/","ttl":3600,"retries":3,"data":7}'),
     ):
         key = (await api.call("POST", "/schedule", json=BODY | {"data": 7} | fields))[1]["key"]
-        assert (await client.command("HGET", KEYS.tasks, key)).partition(b",")[2] == wanted
+        assert (await record_of(client, key)).partition(b",")[2] == wanted
         assert "token" not in (await shown(api, f"/schedule/{key}"))["info"]
     await api.call("POST", "/purge")
 

@@ -4,16 +4,20 @@ and everything says so."""
 import asyncio
 import re
 from pathlib import Path
+from typing import Any
 
 import redis.asyncio
 
-from redis_scheduler.store.keys import GROUP
+from redis_scheduler.store.keys import GROUP, Keys
+from redis_scheduler.store.tag import tag_of
 from redis_scheduler.task.timing import DEFAULT
 from tests.acceptance.test_moving import command
 from tests.scripts.states import ask
-from tests.support.names import KEYS
+from tests.support.engine import MODULE
+from tests.support.names import KEYS, KEYS_OF_SHARDS, SHARDS
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Process, client_of, serving
+from tests.support.shards import are_announced
 from tests.support.waiting import wait_until
 
 
@@ -35,8 +39,8 @@ async def test_between_pause_and_resume_nothing_is_delivered(
         later = [await client.schedule(receiver.url, ttl) for ttl in (0, 0.05)]
 
         async def all_are_due() -> bool:
-            due = await raw.zcount(KEYS.due, "-inf", int((await raw.time())[0]) * 1000 - 1000)
-            return due == 1
+            until_ms = int((await raw.time())[0]) * 1000 - 1000
+            return sum([await raw.zcount(keys.due, "-inf", until_ms) for keys in KEYS_OF_SHARDS]) == 1
 
         await wait_until(all_are_due, "what is paused is long due")
         assert {arrival.key for arrival in receiver.arrivals} == {under_way}
@@ -74,10 +78,11 @@ async def test_what_a_killed_worker_had_in_hand_is_told_of_and_comes_after_the_r
         await wait_until(lambda: len(receiver.arrivals) == 3, "all are under way")
         worker.process.kill()
         await worker.ended()
-        for entry in await raw.xpending_range(KEYS.queue, GROUP, "-", "+", 10):
-            # As if its lease were over.
-            owner, entry_id = entry["consumer"], entry["message_id"]
-            await ask(raw, "XCLAIM", KEYS.queue, GROUP, owner, 0, entry_id, "IDLE", DEFAULT.window_ms)
+        for queue in [of_shard.queue for of_shard in KEYS_OF_SHARDS if await raw.exists(of_shard.queue)]:
+            for entry in await raw.xpending_range(queue, GROUP, "-", "+", 10):
+                # As if its lease were over.
+                owner, entry_id = entry["consumer"], entry["message_id"]
+                await ask(raw, "XCLAIM", queue, GROUP, owner, 0, entry_id, "IDLE", DEFAULT.window_ms)
         receiver.may_answer.set()
         said = (await command(0, "pause-all", **there)).stdout
         assert re.search(r"^The worker \S+ is gone; 3 of its tasks come again after the resume\.$", said, re.MULTILINE)
@@ -103,6 +108,37 @@ async def test_while_a_worker_lives_that_is_too_old_it_is_refused_unless_forced(
     await command(0, "resume-all", **there)
 
 
+async def test_no_shard_comes_while_all_is_paused(
+    redis_url: str, raw: redis.asyncio.Redis, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Nobody has paused it."""
+    one = {"REDIS_URL": redis_url, "SHARDS": "1"}
+    four = {"REDIS_URL": redis_url, "SHARDS": "4", "module": MODULE, "REJOIN_INTERVAL_S": "0.5"}
+    async with serving(tmp_path, **one) as service, client_of(service) as client:
+        await client.schedule(receiver.url, 3_600)
+    await command(0, "pause-all", **one)
+    async with serving(tmp_path, "worker", **four), serving(tmp_path, "api", **four) as api, client_of(api) as client:
+
+        async def are_served() -> bool:
+            return all([await raw.exists(Keys(tag_of("", number)).workers) for number in range(4)])
+
+        await wait_until(are_served, "a worker was seen in each", 20)
+        said = set[bytes]()
+
+        async def has_joined_since() -> bool:
+            told: Any = await raw.hvals(KEYS.processes)
+            said.update(text for text in told if b'"role":"api"' in text)
+            return len(said) == 3
+
+        await wait_until(has_joined_since, "the API has joined twice since", 20)
+        keys = [await client.schedule(receiver.url) for _ in range(4)]
+        assert not await raw.exists(KEYS.shards)
+        assert receiver.arrivals == []
+        await command(0, "resume-all", **one)
+        await are_announced(raw, 4)
+        await wait_until(lambda: {*keys} <= {*receiver.times_by_key}, "all are delivered")
+
+
 async def claims_nothing(raw: redis.asyncio.Redis) -> bool:
     clients = await raw.info("clients")
     return bool(clients["blocked_clients"] == 0)
@@ -111,7 +147,7 @@ async def claims_nothing(raw: redis.asyncio.Redis) -> bool:
 async def test_a_worker_that_stops_while_all_is_paused_takes_nothing(
     redis_url: str, raw: redis.asyncio.Redis, receiver: Receiver, tmp_path: Path
 ) -> None:
-    there = {"REDIS_URL": redis_url}
+    there = {"REDIS_URL": redis_url, "SHARDS": str(SHARDS)}  # a pause before the first start hears of no other
     await command(0, "pause-all", **there)
     async with serving(tmp_path, **there) as service, client_of(service) as client:
         await wait_until(lambda: service.events("all-paused"), "the worker has seen it")
@@ -130,7 +166,7 @@ async def test_a_worker_that_stops_while_all_is_paused_takes_nothing(
 async def test_a_worker_that_starts_while_all_is_paused_takes_nothing(
     redis_url: str, raw: redis.asyncio.Redis, receiver: Receiver, tmp_path: Path
 ) -> None:
-    there = {"REDIS_URL": redis_url}
+    there = {"REDIS_URL": redis_url, "SHARDS": str(SHARDS)}
     async with serving(tmp_path, "api", **there) as api, client_of(api) as client:
         await command(0, "pause-all", **there)
         keys = [await client.schedule(receiver.url) for _ in range(20)]

@@ -8,8 +8,8 @@ import pytest
 import redis.asyncio
 
 from tests.scripts.states import FAILURE
-from tests.support.names import KEYS
 from tests.support.service import Client
+from tests.support.shards import keys_of
 
 HOOK = "http://127.0.0.1:9/"
 LARGE = "x" * 100_000
@@ -19,8 +19,9 @@ MALFORMED = ["", "abc", '"abc', "*, *", '"a" "b"', '"a",', ",", 'W/"a', "'a'", '
 async def scheduled(api: Client, raw: redis.asyncio.Redis, data: Any) -> str:
     """Schedule a task; its data may be larger than a body."""
     key = await api.schedule(HOOK, 60, data=0)
-    record: Any = await raw.hget(KEYS.tasks, key)
-    await raw.hset(KEYS.tasks, key, record.replace(b'"data":0', b'"data":' + json.dumps(data).encode()))
+    tasks = (await keys_of(raw, key)).tasks
+    record: Any = await raw.hget(tasks, key)
+    await raw.hset(tasks, key, record.replace(b'"data":0', b'"data":' + json.dumps(data).encode()))
     return key
 
 
@@ -42,7 +43,7 @@ async def etag_of(api: Client, key: str) -> str:
 async def test_an_etag_is_of_what_the_caller_defined(api: Client, raw: redis.asyncio.Redis, data: Any) -> None:
     key = await scheduled(api, raw, data)
     first = await etag_of(api, key)
-    await raw.hset(KEYS.failures, key, b"3 " + FAILURE)
+    await raw.hset((await keys_of(raw, key)).failures, key, b"3 " + FAILURE)
     assert await etag_of(api, key) == first
     seen = {first}
     for change in (
@@ -60,6 +61,25 @@ async def test_an_etag_is_of_what_the_caller_defined(api: Client, raw: redis.asy
     assert len(seen) == 7
     # Another task is another one by its due time alone.
     assert await etag_of(api, await api.schedule(HOOK, 60)) not in seen
+
+
+@pytest.mark.parametrize("data", [1, LARGE], ids=["small", "large"])
+async def test_an_etag_stays_where_the_receiver_wants_the_task_again(
+    api: Client, raw: redis.asyncio.Redis, data: Any
+) -> None:
+    key = await api.schedule(HOOK, 60, data=0, again_most=3)
+    tasks = (await keys_of(raw, key)).tasks
+    record: Any = await raw.hget(tasks, key)
+    large = record.replace(b'"data":0', b'"data":' + json.dumps(data).encode())
+    await raw.hset(tasks, key, large)
+    first = await etag_of(api, key)
+    for due in (b'{"due":1900000000123', b'{"due":1900000000123,"again":1', b'{"due":1900000000456,"again":2'):
+        await raw.hset(tasks, key, due + large[large.index(b',"head"') :])
+        assert await etag_of(api, key) == first
+    path, headers = f"/schedule/{key}", {"If-Match": first}
+    status, _, changed = await asked(api, "PATCH", path, headers=headers, json={"ttl": 120})
+    assert (status, changed) == (200, await etag_of(api, key))
+    assert (await asked(api, "PATCH", path, headers=headers, json={"ttl": 5}))[0] == 412
 
 
 async def test_a_list_and_a_schedule_have_none(api: Client) -> None:
@@ -128,7 +148,7 @@ async def test_no_cache_keeps_an_answer_that_has_an_etag(api: Client) -> None:
 async def test_a_record_that_cannot_be_read_is_deleted_by_its_etag(api: Client, raw: redis.asyncio.Redis) -> None:
     for record in (b"{}", b'{"due":1,"color":1}'):
         key = await api.schedule(HOOK, 60)
-        await raw.hset(KEYS.tasks, key, record)
+        await raw.hset((await keys_of(raw, key)).tasks, key, record)
         etag = await etag_of(api, key)
         assert (await asked(api, "DELETE", f"/schedule/{key}", headers={"If-Match": '"a"'}))[0] == 412
         assert (await asked(api, "DELETE", f"/schedule/{key}", headers={"If-Match": etag}))[0] == 200

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.asyncio
 
 from redis_scheduler.api.steps import STEP_TASKS
 from redis_scheduler.process.process import process_name
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.listing import TOKEN_MARK
 from tests.scripts import states
-from tests.support.names import KEYS
+from tests.support.names import KEYS, KEYS_OF_SHARDS
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, serving
+from tests.support.shards import keys_of
 from tests.support.store import Store
 from tests.support.tokens import ALL_RIGHTS, id_of, make_token
 from tests.support.waiting import wait_until
@@ -24,11 +26,11 @@ BODY: dict[str, Any] = {"webhook": HOOK, "ttl": 60}
 
 
 async def user(api: Client, client: RedisClient, **limits: Any) -> Client:
-    return Client(api.session, api.url, await make_token(client, "schedule", types=("mail",), **limits))
+    return api.with_token(await make_token(client, "schedule", types=("mail",), **limits))
 
 
 async def waiting(client: RedisClient) -> int:
-    return int(await client.command("ZCARD", KEYS.type_index("mail")))
+    return sum([await client.command("ZCARD", keys.type_index("mail")) for keys in KEYS_OF_SHARDS])
 
 
 ASKED: list[tuple[str, str, dict[str, Any]]] = [
@@ -75,6 +77,40 @@ async def test_a_full_share_refuses_what_enters_and_nothing_else(
     await api.call("POST", "/purge")
 
 
+LIMITED = {"TOKEN_TASKS": ({"tasks": 4}, "tasks"), "TOKEN_BYTES": ({"task_bytes": 800}, "bytes")}
+
+
+@pytest.mark.parametrize("setting", LIMITED)
+async def test_a_token_without_a_limit_has_that_of_the_setting(
+    setting: str, tmp_path: Path, redis_url: str, client: RedisClient
+) -> None:
+    limits, name = LIMITED[setting]
+    given = {setting: str(next(iter(limits.values())) // 2), "TOKEN_RATE": "100"}
+    async with serving(tmp_path, "api", REDIS_URL=redis_url, **given) as process, client_of(process) as api:
+        usual, own = await user(api, client), await user(api, client, **limits)
+        counts = []
+        for one in (usual, own):
+            answers = [await one.call("POST", "/schedule?type=mail", json=BODY) for _ in range(12)]
+            counts.append([status for status, _ in answers].index(507))
+            assert full_of(*answers[-1], name)
+        assert 0 < counts[0] < counts[1]
+        assert (await api.call("POST", "/schedules", json={"tasks": [BODY] * 200}))[0] == 200
+        await api.call("POST", "/purge")
+
+
+async def test_the_rate_of_the_setting_is_that_of_tokens_without_one(
+    tmp_path: Path, redis_url: str, client: RedisClient
+) -> None:
+    async with (
+        serving(tmp_path, "api", REDIS_URL=redis_url, TOKEN_RATE="0.1") as process,
+        client_of(process) as api,
+    ):
+        usual, own = await user(api, client), await user(api, client, rate=100)
+        for one, second in ((usual, 429), (own, 200), (api, 200)):
+            assert (await one.call("POST", "/schedule?type=mail", json=BODY))[0] == 200
+            assert (await one.call("POST", "/schedule?type=mail", json=BODY))[0] == second
+
+
 async def test_requests_at_once_do_not_pass_the_limit_together(api: Client, client: RedisClient) -> None:
     small = await user(api, client, tasks=20)
     body = {"tasks": [BODY] * 3}
@@ -88,13 +124,15 @@ async def test_requests_at_once_do_not_pass_the_limit_together(api: Client, clie
 async def owner(api: Client, client: RedisClient, **limits: Any) -> tuple[Client, str]:
     """Whoever has a token with these limits and all rights, and its id."""
     text = await make_token(client, *ALL_RIGHTS, **limits)
-    return Client(api.session, api.url, text), id_of(text)
+    return api.with_token(text), id_of(text)
 
 
 async def share(client: RedisClient, token_id: str) -> tuple[int, int]:
     """How many tasks of a token wait, and the bytes of their records."""
-    count = int(await client.command("HLEN", KEYS.owned(token_id)))
-    return max(0, count - 1), int(await client.command("HGET", KEYS.owned(token_id), ".bytes") or 0)
+    names = [keys.owned(token_id) for keys in KEYS_OF_SHARDS]
+    counts = [await client.command("HLEN", name) for name in names]
+    sums = [await client.command("HGET", name, ".bytes") for name in names]
+    return sum(max(0, count - 1) for count in counts), sum(int(one or 0) for one in sums)
 
 
 def full_of(status: int, content: dict[str, Any], name: str) -> bool:
@@ -163,9 +201,10 @@ async def test_of_a_batch_that_was_written_in_part_the_rest_needs_room(api: Clie
     assert (await small.call("POST", "/schedules", **asked))[0] == 200
 
     async def forget_one() -> None:
-        name = (await client.command("HKEYS", KEYS.idempotency))[0]
-        await client.command("HDEL", KEYS.idempotency, name)
-        await client.command("ZREM", KEYS.idempotency_ends, name)
+        kept = [(keys, await client.command("HKEYS", keys.idempotency)) for keys in KEYS_OF_SHARDS]
+        keys, name = next((keys, names[0]) for keys, names in kept if names)
+        await client.command("HDEL", keys.idempotency, name)
+        await client.command("ZREM", keys.idempotency_ends, name)
 
     await forget_one()
     assert (await small.call("POST", "/schedules", **asked))[0] == 200
@@ -200,7 +239,7 @@ async def test_what_replaces_an_own_task_needs_no_room_for_it_and_what_takes_ano
 
 async def test_a_change_that_grows_asks_the_token_whose_task_it_is(api: Client, client: RedisClient) -> None:
     (small, small_id), text = await owner(api, client, task_bytes=500), await make_token(client, "schedule")
-    other = Client(api.session, api.url, text)
+    other = api.with_token(text)
     key = (await small.call("POST", "/schedule", json=BODY | {"data": "x" * 200}))[1]["key"]
     for one in (small, other):
         before = await api.call("GET", f"/schedule/{key}")
@@ -213,6 +252,24 @@ async def test_a_change_that_grows_asks_the_token_whose_task_it_is(api: Client, 
     assert (await api.call("PATCH", f"/schedule/{key}", json={"data": "x" * 600}))[0] == 200
     assert (await share(client, small_id))[1] > 600
     assert (await small.call("PATCH", f"/schedule/{key}", json={"data": "x" * 599}))[0] == 200
+    await api.call("POST", "/purge")
+
+
+async def test_a_task_of_api_auth_that_is_led_elsewhere_is_of_the_token_that_does_so(
+    api: Client, client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    small, small_id = await owner(api, client, tasks=2)
+    keys = [await api.schedule(HOOK, 60) for _ in range(3)]
+    assert (await small.call("PATCH", f"/schedule/{keys[0]}", json={"data": 1, "on_success": None}))[0] == 200
+    assert await share(client, small_id) == (0, 0)
+    assert (await small.call("PATCH", f"/schedule/{keys[0]}", json={"webhook": f"{HOOK}b"}))[0] == 200
+    assert (await small.call("PATCH", f"/schedule/{keys[1]}", json={"on_failure": {"webhook": HOOK}}))[0] == 200
+    records = [await raw.hget((await keys_of(raw, key)).tasks, key) for key in keys[:2]]
+    assert await share(client, small_id) == (2, sum(len(record or b"") for record in records))
+    before = await api.call("GET", f"/schedule/{keys[2]}")
+    assert full_of(*await small.call("PATCH", f"/schedule/{keys[2]}", json={"webhook": f"{HOOK}b"}), "tasks")
+    assert await api.call("GET", f"/schedule/{keys[2]}") == before
+    assert (await small.call("PATCH", f"/schedule/{keys[0]}", json={"webhook": HOOK}))[0] == 200
     await api.call("POST", "/purge")
 
 

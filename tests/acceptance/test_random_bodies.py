@@ -10,7 +10,7 @@ import redis.asyncio
 
 from redis_scheduler.api.bodies import ScheduleRequest
 from tests.acceptance.test_moving import command
-from tests.support.names import KEYS
+from tests.support.names import KEYS_OF_SHARDS
 from tests.support.service import Client, Process
 
 HOOK = "http://127.0.0.1:9/"
@@ -68,7 +68,7 @@ async def test_no_body_makes_the_service_fail(
     assert taken > BODIES / 20
     assert not api_process.events("fault")
     shown = (await api.call("GET", "/schedules"))[1]["data"]
-    assert len(shown) == await raw.hlen(KEYS.tasks)
+    assert len(shown) == sum([await raw.hlen(keys.tasks) for keys in KEYS_OF_SHARDS])
     assert [task["info"]["error"] for task in shown if "error" in task["info"]] == []
     await command(0, "export", str(tmp_path / "a"), REDIS_URL=redis_url)
     there = {"REDIS_URL": redis_url, "NAMESPACE": "other"}

@@ -3,6 +3,7 @@ back."""
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ _ACL = _GUIDE.partition("ACL SETUSER scheduler ")[2].partition("```")[0].replace
 SMALLEST_ACL = tuple(rule.replace(">password", f">{PASSWORD}") for rule in _ACL)
 """What RELIABILITY.md says that the service needs."""
 
-DOCTORS = tuple(_GUIDE.partition("` | `redis-scheduler doctor` |")[0].rpartition("`")[2].split())
+DOCTORS = tuple(re.findall(r"`((?:\+\w+ ?)+)` \| `redis-scheduler doctor`", _GUIDE)[0].split())
 """And what it says that the doctor needs besides."""
 
 Break = Callable[["Surroundings"], Awaitable[object]]
@@ -144,8 +145,9 @@ async def surroundings(folder: Path, *options: str) -> AsyncIterator[Surrounding
 class Pair:
     """An API and a worker, each a process of its own; what they have said since `forget`."""
 
-    def __init__(self, folder: Path, url: str) -> None:
-        self.processes = [Process(folder, role, REDIS_URL=url, API_AUTH=TOKEN) for role in ("api", "worker")]
+    def __init__(self, folder: Path, url: str, **variables: str) -> None:
+        settings = {"REDIS_URL": url, "API_AUTH": TOKEN} | variables
+        self.processes = [Process(folder, role, **settings) for role in ("api", "worker")]
         self.api, self.worker = self.processes
         self._forgotten: dict[tuple[Process, str], int] = {}
 
@@ -171,8 +173,8 @@ class Pair:
 
 
 @contextlib.asynccontextmanager
-async def pair(folder: Path, url: str) -> AsyncIterator[tuple[Pair, Client]]:
-    running = Pair(folder, url)
+async def pair(folder: Path, url: str, **variables: str) -> AsyncIterator[tuple[Pair, Client]]:
+    running = Pair(folder, url, **variables)
     try:
         async with client_of(running.api) as client:
             await running.worker.started()
@@ -188,12 +190,8 @@ BACK_S = 5 + 5
 async def serves(client: Client, receiver: Receiver, timeout_s: float = 20) -> None:
     """See, within the time, a schedule accepted and delivered, and the books balanced."""
     before = len(receiver.arrivals)
-
-    async def is_accepted() -> bool:
-        return (await client.call("POST", "/schedule", json={"webhook": receiver.url, "ttl": 0}))[0] == 200
-
     async with asyncio.timeout(timeout_s):
-        await wait_until(is_accepted, "a schedule is accepted", timeout_s)
+        await wait_until(lambda: client.accepts(receiver.url), "a schedule is accepted", timeout_s)
         await wait_until(lambda: len(receiver.arrivals) > before, "it is delivered", timeout_s)
     assert (await client.drained())["ledger_balanced"]
 

@@ -74,7 +74,7 @@ async def test_tasks_cancelled_by_a_filter_say_so(service: Client) -> None:
 
 async def test_a_task_that_expired_says_so(service: Client, receiver: Receiver) -> None:
     receiver.status = 503
-    body = {"webhook": receiver.url, "ttl": 0, "expire": 0.15}
+    body = {"webhook": receiver.url, "ttl": 0, "expire": 1, "retry_time": 0.4}
     key = (await service.call("POST", "/schedule", json=body))[1]["key"]
     await service.drained()
     status, content = await service.call("GET", f"/schedule/{key}")
@@ -190,5 +190,5 @@ async def test_what_happened_is_told_by_the_minute_once_the_worker_has_stopped(
         await api.drained()
     found = Counter[str]()
     for name in await raw.execute_command("KEYS", f"{KEYS.tag}:history:minute:*"):
-        found.update(await History(client, "reader").minute(int(name.rpartition(b":")[2])))
+        found.update((await History(client, "reader").minutes([int(name.rpartition(b":")[2])]))[0])
     assert (found["delivered"], found["died"], found["failed:4xx"]) == (1, 1, 1)

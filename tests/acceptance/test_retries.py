@@ -20,6 +20,8 @@ from tests.support.waiting import wait_until
 SLACK_S = 1.0
 """So much later than asked for a retry may come on a busy machine."""
 
+RETRIES_COME_LATER = "retries come as soon as their shard is looked at: of four every two seconds"
+
 
 @pytest.fixture
 async def variables() -> dict[str, str]:
@@ -93,6 +95,7 @@ async def test_variables_say_it_for_all_tasks_and_a_task_for_itself(service: Cli
     assert_paused(receiver, 0.2, 0.2)
 
 
+@pytest.mark.one_shard(RETRIES_COME_LATER)
 @pytest.mark.parametrize("variables", [{"RETRY_FOR": "1", "RETRY_TIME": "0.9"}])
 async def test_a_retry_that_nobody_could_make_in_time_is_not_made_at_all(
     redis_url: str, tmp_path: Path, service: Client, receiver: Receiver
@@ -232,6 +235,7 @@ async def test_a_task_that_expires_while_it_stands_in_line_is_not_sent(service: 
     assert receiver.times_by_key == {first: 1}
 
 
+@pytest.mark.one_shard(RETRIES_COME_LATER)
 async def test_a_task_expires_as_soon_as_no_attempt_can_come_in_time(service: Client, receiver: Receiver) -> None:
     receiver.status = 500
     key = await service.schedule(receiver.url, 0, expire=0.7, retry_time=0.4)

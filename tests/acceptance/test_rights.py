@@ -2,6 +2,7 @@
 go on for a while without Redis."""
 
 import time
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from redis_scheduler.store.tokens import Tokens
 from tests.scripts import states
 from tests.support.api import api_here
 from tests.support.names import KEYS
-from tests.support.redis_process import RedisProcess
+from tests.support.redis_process import RedisProcess, redis_process
 from tests.support.service import Client, client_of, serving
+from tests.support.shards import IN_THE_FIRST
 from tests.support.store import Store
 from tests.support.tokens import ALL_RIGHTS, id_of, make_token, revoke
 from tests.support.waiting import wait_until
@@ -88,7 +90,7 @@ async def test_who_may_not_replay_puts_nothing_in_the_place_of_a_dead_task(
 ) -> None:
     """Its dead letter would be gone, and the task be sent anew."""
     body = {"webhook": "http://127.0.0.1:9/", "ttl": 60}
-    key, store = "own:dead", Store(client, process_name())
+    key, store = IN_THE_FIRST, Store(client, process_name())
     assert (await api.call("PUT", f"/schedule/{key}", json=body | {"ttl": 0}))[0] == 200
     await store.promote(most_claims=0)
     [claim] = await states.claimed(store, 1)
@@ -100,12 +102,12 @@ async def test_who_may_not_replay_puts_nothing_in_the_place_of_a_dead_task(
         return await user.call("POST", "/schedules", json={"tasks": [body | {"key": key}]})
 
     before = await api.call("GET", f"/dead/{key}")
-    user = Client(api.session, api.url, await make_token(client, "schedule", "cancel", "admin"))
+    user = api.with_token(await make_token(client, "schedule", "cancel", "admin"))
     status, content = await put(user)
     assert (status, content["code"]) == (403, "missing-right")
     assert content["error"].endswith(": replay")
     assert await api.call("GET", f"/dead/{key}") == before
-    user = Client(api.session, api.url, await make_token(client, "schedule", "replay"))
+    user = api.with_token(await make_token(client, "schedule", "replay"))
     assert (await put(user))[0] == 200
     assert (await api.call("GET", f"/schedule/{key}"))[1]["data"]["info"]["state"] == "scheduled"
     await api.call("POST", "/purge")
@@ -121,7 +123,7 @@ async def test_a_second_authorization_is_refused(api: Client, client: RedisClien
 
 async def test_a_revoked_token_is_refused_within_a_second_and_a_half(api: Client, client: RedisClient) -> None:
     token = await make_token(client, "read")
-    user = Client(api.session, api.url, token)
+    user = api.with_token(token)
     assert (await user.call("GET", "/schedules"))[0] == 200
     await revoke(client, token)
     began = time.monotonic()
@@ -151,9 +153,7 @@ async def test_a_rotated_token_has_two_texts_for_a_while(api: Client, client: Re
         await Tokens(client).write(kept.id, kept.raw, rotated)
 
         async def has_noticed(status: int = status) -> bool:
-            found = [
-                (await Client(api.session, api.url, text).call("GET", "/schedules"))[0] for text in (before, after)
-            ]
+            found = [(await api.with_token(text).call("GET", "/schedules"))[0] for text in (before, after)]
             return found == [status, 200]
 
         await wait_until(has_noticed, "both texts are what they are to be")
@@ -168,7 +168,7 @@ def _digest(text: str) -> str:
 async def test_the_use_of_a_token_is_noted(api: Client, client: RedisClient) -> None:
     token, unused = await make_token(client, "read"), await make_token(client, "read")
     assert (await asked(api, TASK_ROUTES[0], unused[:-1]))[0] == 401
-    await Client(api.session, api.url, token).call("GET", "/schedules")
+    await api.with_token(token).call("GET", "/schedules")
 
     async def is_noted() -> bool:
         return [kept.id for kept in await Tokens(client).all() if kept.used_ms] == [id_of(token)]
@@ -181,7 +181,7 @@ async def test_two_requests_with_one_idempotency_key_of_two_tokens_do_not_meet(
 ) -> None:
     keys = set()
     for token in [await make_token(client, "schedule"), await make_token(client, "schedule")]:
-        user = Client(api.session, api.url, token)
+        user = api.with_token(token)
         for _ in range(2):
             status, content = await user.call(
                 "POST",
@@ -226,6 +226,60 @@ async def test_known_tokens_go_on_for_the_grace_while_redis_is_away(tmp_path: Pa
             await wait_until(is_back, "the token is known again")
     await client.aclose()
     await server.stop()
+
+
+async def test_known_tokens_go_on_in_other_shards_while_that_of_the_tokens_is_away(tmp_path: Path) -> None:
+    async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other") as other:
+        client = RedisClient(one.url, 0.3, KEYS)
+        known, unknown = [await make_token(client, "schedule", "read") for _ in range(2)]
+        await client.aclose()
+        async with (
+            serving(tmp_path, "api", REDIS_URL=f"{one.url},{other.url}", TOKEN_GRACE="30") as process,
+            client_of(process, known) as user,
+        ):
+            assert (await user.call("POST", "/repeat/preview", json={"repeat": {"every": 5}}))[0] == 200
+            await one.kill()
+            task = {"webhook": "http://127.0.0.1:9/", "ttl": 600}
+
+            async def scheduled() -> str | None:
+                """The batch that meets the shard's death is a 503: sent elsewhere it could come twice."""
+                status, content = await user.call("POST", "/schedule", json=task)
+                return content["key"] if status == 200 else None
+
+            keys = [await wait_until(scheduled, "a task is scheduled in the other shard") for _ in range(4)]
+            found = [(await user.call("GET", f"/schedule/{key}"))[0] for key in keys]
+            assert found == [200] * 4
+            user.headers = {"Authorization": unknown}
+            status, content = await user.call("POST", "/schedule", json={"webhook": "http://127.0.0.1:9/", "ttl": 1})
+            assert (status, content["code"]) == (503, "redis-unavailable")
+
+
+async def test_a_token_with_limits_schedules_while_another_shard_is_away(tmp_path: Path) -> None:
+    """What it had waiting there goes on to count."""
+    async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other") as other:
+        async with aclosing(RedisClient(one.url, 1, KEYS)) as client:
+            few, rated = await make_token(client, "schedule", tasks=6), await make_token(client, "schedule", rate=100.0)
+        async with (
+            serving(tmp_path, "api", REDIS_URL=f"{one.url},{other.url}") as process,
+            client_of(process, few) as user,
+            client_of(process, rated) as other_user,
+        ):
+            for _ in range(4):  # two in each shard
+                await user.schedule("http://127.0.0.1:9/", 600)
+            await other.kill()
+            task = {"webhook": "http://127.0.0.1:9/", "ttl": 600}
+
+            async def scheduled(client: Client = other_user) -> bool:
+                """The batch that meets the shard's death is a 503."""
+                return (await client.call("POST", "/schedule", json=task))[0] == 200
+
+            for _ in range(4):
+                await wait_until(scheduled, "a task of the token with a rate alone")
+            for _ in range(2):
+                await wait_until(lambda: scheduled(user), "a task of the other")
+            # It was asked for before the last was written there.
+            said = [await user.call("POST", "/schedule", json=task) for _ in range(2)]
+            assert said[1][1]["code"] == "token-full"
 
 
 def _user(port: int, token: str) -> Any:

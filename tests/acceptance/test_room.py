@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio
 
 from tests.support.audit import audited
-from tests.support.names import KEYS
+from tests.support.names import KEYS_OF_SHARDS, SHARDS
 from tests.support.receiver import Receiver
 from tests.support.redis_process import RedisProcess, redis_process
 from tests.support.service import Client, client_of, run, serving
@@ -52,6 +52,10 @@ async def used(raw: redis.asyncio.Redis) -> float:
     return float((found["used_memory"] - found["mem_not_counted_for_evict"]) / found["maxmemory"])
 
 
+async def dead(raw: redis.asyncio.Redis) -> int:
+    return sum([await raw.zcard(keys.dead) for keys in KEYS_OF_SHARDS])
+
+
 async def schedule(api: Client, webhook: str, ttl: float, count: int = 20) -> tuple[int, Any]:
     tasks = [{"webhook": webhook, "ttl": ttl, "data": DATA}] * count
     return await api.call("POST", "/schedules", json={"tasks": tasks})
@@ -64,7 +68,7 @@ async def test_new_tasks_leave_a_reserve_and_the_dead_give_way_first(
     assert (await schedule(api, receiver.url, 0, 50))[0] == 200
 
     async def have_died() -> bool:
-        return await raw.zcard(KEYS.dead) == 50
+        return await dead(raw) == 50
 
     await wait_until(have_died, "all have died")
     receiver.status = 200
@@ -78,8 +82,8 @@ async def test_new_tasks_leave_a_reserve_and_the_dead_give_way_first(
         acknowledged += status == 200
     assert (status, content["code"]) == (507, "redis-full")
     assert "MEMORY_RESERVE" in content["error"]
-    assert await raw.zcard(KEYS.dead) == 0, "dead letters gave way"
-    assert await raw.hget(KEYS.counters, "dead_dropped") == b"50"
+    assert await dead(raw) == 0, "dead letters gave way"
+    assert sum([int(await raw.hget(keys.counters, "dead_dropped") or 0) for keys in KEYS_OF_SHARDS]) == 50
     assert 1 - RESERVE * 2 < await used(raw) < 1, "Redis itself has refused nothing"
 
     # What is there goes on: one that is acknowledged is delivered, and its room is free again.
@@ -112,7 +116,54 @@ async def test_a_change_that_brings_more_is_refused_like_a_task(api: Client, raw
     assert (await api.call("DELETE", f"/schedule/{key}"))[0] == 200
 
 
+async def test_the_log_warns_once_four_fifths_are_used_and_says_when_it_is_well(
+    server: RedisProcess, raw: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    async with serving(tmp_path, "api", REDIS_URL=server.url) as process, client_of(process) as client:
+        for _ in range(8):  # more than connections take
+            assert (await schedule(client, "http://127.0.0.1:9/", 3_600, 40))[0] == 200
+
+        async def told(name: str, share: float) -> list[dict[str, Any]]:
+            """What the log says once so much of Redis' memory is used, and the service has looked."""
+            await raw.config_set("maxmemory", int((await raw.info("memory"))["used_memory"] / share))
+            await client.schedule("http://127.0.0.1:9/", 3_600)
+            return process.events(name)
+
+        for _ in range(2):
+            await wait_until(lambda: told("redis-memory", 0.85), "it warns")
+        warnings = process.events("redis-memory")
+        assert 1 <= len(warnings) <= SHARDS, "once for each shard"
+        assert all(0.8 <= warned["used"] < 0.9 for warned in warnings)
+        assert process.events("redis-memory-well") == []
+        await wait_until(lambda: told("redis-memory-well", 0.5), "it is well")
+
+
 def test_a_limit_of_the_private_redis_has_no_effect_on_another() -> None:
     ended = run("api", REDIS_URL="redis://127.0.0.1:1/0", API_AUTH="a-secret-token", MAX_MEMORY="100000000")
     assert ended.returncode == 2
     assert "MAX_MEMORY" in ended.stderr
+
+
+@pytest.mark.parametrize("shards", ["1", "3"])
+@pytest.mark.parametrize(
+    ("most", "role", "is_told"), [("0", "api", True), ("0", "worker", False), (str(MOST_BYTES), "api", False)]
+)
+async def test_a_redis_without_a_limit_is_an_open_door_of_those_that_schedule_told_once(
+    most: str, role: str, is_told: bool, shards: str, tmp_path: Path
+) -> None:
+    async with (
+        redis_process(tmp_path / "redis", "--maxmemory", most, "--appendonly", "no") as server,
+        serving(tmp_path, role, REDIS_URL=server.url, SHARDS=shards) as process,
+    ):
+        # Each shard's part of the start ends with its group, or a line or two behind it.
+        await wait_until(lambda: len(process.events("group-created")) == int(shards), "each was looked at")
+        await wait_until(lambda: process.events("redis-configuration"), "and told of")
+
+        def doors() -> list[str]:
+            return [event["door"] for event in process.events("open-door") if "maxmemory" in event["door"]]
+
+        if is_told:
+            await wait_until(doors, "the door is told")
+        await process.stop()
+        assert len(process.events("redis-configuration")) == 1
+        assert doors() == ["whoever may schedule may fill the memory of Redis' machine (maxmemory of Redis)"] * is_told

@@ -7,15 +7,21 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store.keys import GROUP
-from tests.support.names import KEYS
+from tests.support.names import KEYS_OF_SHARDS
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Client, Process, client_of, serving
+from tests.support.shards import have_groups
 from tests.support.waiting import wait_until
 
 WEBHOOK = "http://127.0.0.1:9/hook"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 OTHER_TRACE = TRACE.replace("00-", "01-")
 OLD = "host-4711-0a1b2c3d"
+
+
+async def records(raw: redis.asyncio.Redis) -> dict[Any, Any]:
+    """Those of all tasks, by their keys."""
+    return {key: record for keys in KEYS_OF_SHARDS for key, record in (await raw.hgetall(keys.tasks)).items()}
 
 
 async def test_a_task_is_shown_as_it_was_given(api: Client, raw: redis.asyncio.Redis) -> None:
@@ -29,7 +35,7 @@ async def test_a_task_is_shown_as_it_was_given(api: Client, raw: redis.asyncio.R
     [task] = listed["data"]
     assert (task["body"], task["data"]) == ("a text", None)
     assert {name: task["info"][name] for name in options} == options
-    assert b',"head":' in ((await raw.hgetall(KEYS.tasks))[key.encode()])
+    assert b',"head":' in (await records(raw))[key.encode()]
 
 
 @pytest.mark.parametrize(
@@ -53,10 +59,10 @@ async def test_what_cannot_be_sent_is_refused_and_writes_nothing(
     assert (status, content["code"], content["field"]) == (400, code, field)
     assert await raw.keys() == keys
     key = await api.schedule(WEBHOOK, 60, data=1)
-    before = await raw.hget(KEYS.tasks, key)
+    before = await records(raw)
     status, content = await api.call("PATCH", f"/schedule/{key}", json=change)
     assert (status, content["code"], content["field"]) == (400, code, field)
-    assert await raw.hget(KEYS.tasks, key) == before
+    assert await records(raw) == before
 
 
 @pytest.mark.parametrize(
@@ -92,8 +98,9 @@ async def test_while_an_old_worker_lives_a_task_that_it_cannot_deliver_is_refuse
     api: Client, raw: redis.asyncio.Redis
 ) -> None:
     plain, special = await api.schedule(WEBHOOK, 60), await api.schedule(WEBHOOK, 60, body="1")
-    await raw.xgroup_create(KEYS.queue, GROUP, "0", mkstream=True)
-    await raw.xgroup_createconsumer(KEYS.queue, GROUP, OLD)
+    await have_groups(raw)
+    for keys in KEYS_OF_SHARDS:
+        await raw.xgroup_createconsumer(keys.queue, GROUP, OLD)
 
     async def refused(verb: str, path: str, **fields: Any) -> bool:
         status, content = await api.call(verb, path, json=fields)
@@ -105,19 +112,20 @@ async def test_while_an_old_worker_lives_a_task_that_it_cannot_deliver_is_refuse
 
     # What Redis said before holds for two seconds.
     await wait_until(lambda: refused("PATCH", f"/schedule/{special}", body="2"), "it is refused", every_s=0.1)
-    tasks = await raw.hgetall(KEYS.tasks)
+    tasks = await records(raw)
     needing: list[dict[str, Any]] = [{"method": "PUT"}, {"body": "1"}, {"headers": {"X": "1"}}, {"timeout": 1}]
     for fields in needing:
         assert await refused("POST", "/schedule", webhook=WEBHOOK, ttl=60, **fields)
         assert await refused("PATCH", f"/schedule/{plain}", **fields)
-    assert await raw.hgetall(KEYS.tasks) == tasks
+    assert await records(raw) == tasks
     assert await api.schedule(WEBHOOK, 60, data=1)
     # Nobody asked for the trace: without it the old worker can deliver the task.
     traced = await api.call("POST", "/schedule", json={"webhook": WEBHOOK, "ttl": 60}, headers={"traceparent": TRACE})
     assert traced[0] == 200
-    assert b"traceparent" not in (await raw.hgetall(KEYS.tasks))[traced[1]["key"].encode()]
+    assert b"traceparent" not in (await records(raw))[traced[1]["key"].encode()]
     assert (await api.call("PATCH", f"/schedule/{plain}", json={"ttl": 70}))[0] == 200
-    await raw.xgroup_delconsumer(KEYS.queue, GROUP, OLD)
+    for keys in KEYS_OF_SHARDS:
+        await raw.xgroup_delconsumer(keys.queue, GROUP, OLD)
 
     async def taken() -> bool:
         return not await refused("POST", "/schedule", webhook=WEBHOOK, ttl=60, method="PUT")

@@ -1,6 +1,7 @@
 """Series: tasks that repeat, as a user and the receiver see them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.acceptance.test_bad_input import refused
 from tests.acceptance.test_repeat import WRONG_RULES
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Client, client_of, serving
+from tests.support.shards import keys_of
 from tests.support.waiting import wait_until
 
 HOOK = "http://127.0.0.1:9/"
@@ -240,8 +242,29 @@ async def test_run_makes_one_more_now_and_the_series_keeps_its_time(service: Cli
     assert (shown["due"], shown["state"], numbers(receiver)) == (due, "scheduled", [1])
 
 
+async def test_a_run_just_before_the_time_of_a_series_makes_one_more(
+    redis_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    """Though its time is over when a worker takes it up."""
+    settings = {"REDIS_URL": redis_url, "API_AUTH": TOKEN}
+    async with serving(tmp_path, "api", **settings) as api, client_of(api) as client:
+        key = await series_of(client, receiver.url, {"every": 1, "times": 3, "missed": "all"})
+        due = seconds((await info(client, key))["due"])
+        assert (await client.call("POST", f"/schedule/{key}/run"))[0] == 200
+        await wait_until(lambda: time.time() > due + 0.2, "its time is over")
+        async with serving(tmp_path, "worker", **settings):
+            await gone(client, key)
+            await client.drained()
+    late_ms = {
+        one.headers["Schedule-Occurrence"]: round((seconds(one.headers["Schedule-Due"]) - due) * 1000)
+        for one in receiver.arrivals
+    }
+    assert late_ms.pop("1") > 200
+    assert late_ms == {"2": 0, "3": 1_000}
+
+
 async def test_a_run_that_would_make_nothing_is_refused(redis_url: str, tmp_path: Path, receiver: Receiver) -> None:
-    """A series that is due makes one occurrence, however often it is told to run."""
+    """A series that was told to run makes one occurrence for that, however often it is told before."""
     settings = {"REDIS_URL": redis_url, "API_AUTH": TOKEN}
     async with serving(tmp_path, "api", **settings) as api, client_of(api) as client:
         key = await series_of(client, receiver.url, {"every": 3600})
@@ -253,6 +276,10 @@ async def test_a_run_that_would_make_nothing_is_refused(redis_url: str, tmp_path
             (200, None),
             (200, None),
         ]
+        assert (await client.call("POST", f"/schedule/{key}/pause"))[0] == 200
+        status, content = await client.call("POST", f"/schedule/{key}/run")
+        assert (status, "if it is paused, resume it" in content["error"]) == (409, True)
+        assert (await info(client, key))["state"] == "paused"
 
 
 @pytest.mark.parametrize("missed", ["latest", "all"])
@@ -263,7 +290,7 @@ async def test_what_passed_while_nothing_delivered_is_made_as_the_series_says(
     async with serving(tmp_path, "api", **settings) as api, client_of(api) as client:
         key = await series_of(client, receiver.url, {"every": 1, "missed": missed, "times": 9})
         due = seconds((await info(client, key))["due"])
-        await asyncio.sleep(4)
+        await asyncio.sleep(4)  # its times pass, one a second, and there is no worker
         async with serving(tmp_path, "worker", **settings):
             await wait_until(lambda: len(receiver.arrivals) >= 5, "it goes on")
             shown = (await info(client, key))["series"]
@@ -326,9 +353,10 @@ async def test_a_rule_that_other_hands_wrote_ends_no_worker(
 ) -> None:
     keys = [await series_of(service, HOOK, {"cron": "0 0 11 1 *"}) for _ in range(2)]
     for key, wrong in zip(keys, ("0 0 99 1 *", "0 0 30 2 *"), strict=True):
-        record = await raw.hget("{rs:0}:tasks", key)
+        tasks = (await keys_of(raw, key)).tasks
+        record = await raw.hget(tasks, key)
         text = record.decode() if isinstance(record, bytes) else str(record)
-        await raw.hset("{rs:0}:tasks", key, text.replace("0 0 11 1 *", wrong))
+        await raw.hset(tasks, key, text.replace("0 0 11 1 *", wrong))
         await service.call("POST", f"/schedule/{key}/run")
         assert (await info(service, key))["series"] == {"made": 0, "skipped": 0, "next": []}
     await service.schedule(receiver.url)

@@ -8,7 +8,6 @@ import pytest
 from redis_scheduler.api import steps
 from tests.acceptance.test_filters import listed
 from tests.support.service import Client
-from tests.support.store import Store
 
 COUNT = 2 * steps.STEP_TASKS + 30
 WEBHOOK = "http://a.example/"
@@ -64,13 +63,13 @@ async def test_each_task_is_moved_once(query: str, by: str, api: Client, tasks: 
     assert {info["expires"] == info["due"] for info in await listed(api)} == {True}
 
 
-async def test_what_the_filters_do_not_want_stays(api: Client, store: Store) -> None:
+async def test_what_the_filters_do_not_want_stays(api: Client) -> None:
     first = await api.schedule(WEBHOOK, 100)
     middle = await api.schedule(WEBHOOK, 200, "/schedule?type=mail")
     last = await api.schedule(WEBHOOK, 300)
     queued = await api.schedule(WEBHOOK, 0)
     kept = await api.schedule(WEBHOOK, 250)
-    await store.pause([kept])
+    assert (await api.call("POST", f"/schedule/{kept}/pause"))[0] == 200
     everything = {first, middle, last, kept}
 
     async def moves(query: str, wanted: set[str]) -> None:

@@ -106,7 +106,7 @@ def test_version() -> None:
         ("cli.main(['health'])", "redis aiohttp uvicorn"),
         ("cli.main(['worker', '--processes', '2'])", "aiohttp uvicorn"),
         ("cli.main(['--processes', '2'])", "aiohttp"),
-        ("cli.main(['api'])", "aiohttp redis_scheduler.api.openapi"),
+        ("cli.main(['api'])", "aiohttp redis_scheduler.api.openapi redis_scheduler.ui.dashboard jinja2"),
         ("cli.main(['worker'])", "uvicorn starlette"),
     ],
 )
@@ -225,11 +225,7 @@ async def test_a_redis_that_comes_later_is_waited_for(tmp_path: Path, receiver: 
 
 async def deliver_one(client: Client, receiver: Receiver) -> None:
     """Wait for the service to be back, and see a webhook arrive."""
-
-    async def is_accepted() -> bool:
-        return (await client.call("POST", "/schedule", json={"webhook": receiver.url, "ttl": 0}))[0] == 200
-
-    await wait_until(is_accepted, "a schedule is accepted")
+    await wait_until(lambda: client.accepts(receiver.url), "a schedule is accepted")
     await wait_until(lambda: receiver.arrivals, "the webhook arrived")
     await client.drained()
 

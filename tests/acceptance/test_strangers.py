@@ -16,9 +16,9 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.api.routes import ROUTES, Access
-from tests.acceptance.test_bad_options import everything
 from tests.support.reverse_proxies import is_missing, reverse_proxy
 from tests.support.service import TOKEN, Client, Process
+from tests.support.written import written
 
 RANDOM_REQUESTS = 10_000
 """Each way: 20,000 in all."""
@@ -95,6 +95,47 @@ HEADER_SETS = [
 ]
 
 
+SAME_ORIGIN = "Sec-Fetch-Site: same-origin"
+OPEN = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = b"HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: same-origin\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def odd_requests() -> Iterator[bytes]:
+    """What no client of HTTP/1.1 sends, or no browser: other protocols, a token where none is looked for, pages of the
+    dashboard with strange parts, protected requests behind open ones."""
+    token = TOKEN.encode()
+    yield b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    yield b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256))
+    yield b"CONNECT 127.0.0.1:6379 HTTP/1.1\r\nHost: x\r\n\r\n"
+    yield b"GET /schedules\r\n\r\n"
+    yield b"GET /schedules HTTP/1.1\nHost: x\nConnection: close\nAuthorization: " + token + b"x\n\n"
+    for behind in (b"GET /schedules", b"DELETE /schedules", b"POST /purge"):
+        yield OPEN * 20 + behind + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    yield b"POST /schedule HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer\r\n " + token + b"\r\n\r\n"
+    for target in (b"/schedule", b"/ui/login", b"/ui/do/purge"):
+        trailer = b"\r\nAuthorization: " + token + b"\r\n\r\n"
+        yield b"POST " + target + b" " + CHUNKED + b"5\r\ntoken\r\n0" + trailer
+        yield b"POST " + target + b" " + CHUNKED + b"5;" + b"a=b;" * 5_000 + b"\r\ntoken\r\n0\r\n\r\n"
+    for length in ("+3", "3, 3", " 3 3", "0x3", "3\x0b"):
+        yield request("POST", "/schedule", [f"Content-Length: {length}"], b"abc")
+    for cookie in ('"' + "\\" * 20_000, "x; redis_scheduler=y", "a=b; " * 2_000, TOKEN, "A" * 43, "\xff"):
+        for path in ("/ui/", "/ui/part/tasks", "/ui/task/x", "/ui/try"):
+            yield request("GET", path, [f"Cookie: redis_scheduler={cookie}"], b"")
+    for path in ("..%2f..%2fechoes.py", "x/../../../etc/passwd", "a" * 5_000, "%00", "\xff"):
+        yield request("GET", f"/ui/static/{path}", [], b"")
+    for query in ("?secret=", f"?secret={TOKEN}", "?secret=\xff", "?" + "secret=0&" * 60):
+        for headers in ([], [SAME_ORIGIN], ["Schedule-Instance: " + "0" * 32]):
+            yield request("POST", f"/ui/echo{query}", [*headers, "Content-Length: 1"], b"x")
+    for form in (b"token=\xff\xfe", b"token=%ff%00", b"token=%00", b"a=b&" * 150, b"token=rs_0123456789_" + b"a" * 43):
+        yield request("POST", "/ui/login", [SAME_ORIGIN, f"Content-Length: {len(form)}"], form)
+    for host in ("[::1", "[x]:y@z", "x" * 3_000, "a b", ""):
+        yield request("POST", "/ui/login", [SAME_ORIGIN, "Content-Length: 0"], b"").replace(b"service", host.encode())
+    for origin in ("http://[::1", "null", "http://service@x", "//service"):
+        yield request("POST", "/ui/do/purge", [f"Origin: {origin}", "Content-Length: 0"], b"")
+    yield request("GET", "/schedules", [f"A{number}: b" for number in range(3_000)], b"")
+    yield request("GET", "/healthz", ["Schedule-Instance: x"] * 50, b"")
+
+
 def random_requests(seed: int, keys: list[str]) -> Iterator[bytes]:
     chance = random.Random(seed)
     paths = [route.path for route in ROUTES]
@@ -167,6 +208,15 @@ async def tell_all(port: int, requests: Iterator[bytes], open_answers: set[bytes
     return statuses
 
 
+WAYS = pytest.mark.parametrize(
+    "kind",
+    [
+        "directly",
+        pytest.param("nginx", marks=pytest.mark.skipif(is_missing("nginx"), reason="nginx is not installed")),
+    ],
+)
+
+
 @asynccontextmanager
 async def way_to(kind: str, port: int, folder: Path) -> AsyncIterator[int]:
     if kind == "directly":
@@ -176,17 +226,38 @@ async def way_to(kind: str, port: int, folder: Path) -> AsyncIterator[int]:
             yield proxy_port
 
 
+@WAYS
+async def test_what_no_client_sends_opens_nothing(
+    kind: str, api: Client, api_process: Process, raw: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    key = await api.schedule(HOOK, 3_600, data=SECRET)
+    before = await written(raw)
+    found: Counter[int] = Counter()
+    async with way_to(kind, (await api_process.started())["port"], tmp_path) as port:
+        for sent in odd_requests():
+            answer = await answer_to(port, sent)
+            statuses = [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answer)]
+            assert {*statuses} <= STATUSES | {200}, (sent, answer)
+            assert statuses.count(200) <= sent.count(b"/healthz"), (sent, answer)
+            assert SECRET.encode() not in answer, (sent, answer)
+            found.update(statuses)
+    assert found[200] > 3 * 20, found
+    assert found[401] >= 5, found
+    assert await written(raw) == before
+    assert not api_process.events("fault")
+    assert (await api.call("GET", f"/schedule/{key}"))[0] == 200
+    await api.call("POST", "/purge")
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["directly", "nginx"])
+@WAYS
 async def test_a_stranger_reads_changes_stops_and_fills_nothing(
     kind: str, api: Client, api_process: Process, raw: redis.asyncio.Redis, tmp_path: Path
 ) -> None:
-    if kind != "directly" and is_missing(kind):
-        pytest.skip(f"{kind} is not installed")
     keys = [await api.schedule(HOOK, 3_600, data=SECRET, headers={"X-Secret": SECRET}) for _ in range(3)]
     status, _ = await api.call("PUT", f"/schedule/{SECRET}", json={"webhook": HOOK, "ttl": 3_600})
     assert status == 200
-    before = await everything(raw)
+    before = await written(raw)
     at_work = psutil.Process(api_process.process.pid)
     held = at_work.memory_info().rss
 
@@ -200,7 +271,7 @@ async def test_a_stranger_reads_changes_stops_and_fills_nothing(
         statuses += await tell_all(port, iter(crafted), open_answers)
 
     assert statuses[401] > RANDOM_REQUESTS / 3, statuses
-    assert await everything(raw) == before
+    assert await written(raw) == before
     assert at_work.memory_info().rss - held < GROWTH_BYTES
     assert not at_work.children()
     assert (await api.call("GET", f"/schedule/{keys[0]}"))[0] == 200

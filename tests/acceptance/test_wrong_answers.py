@@ -66,11 +66,7 @@ class Service:
 
     async def serves(self, receiver: Receiver) -> None:
         before = len(receiver.arrivals)
-
-        async def is_accepted() -> bool:
-            return (await self.client.call("POST", "/schedule", json={"webhook": receiver.url, "ttl": 0}))[0] == 200
-
-        await wait_until(is_accepted, "a schedule is accepted", 20)
+        await wait_until(lambda: self.client.accepts(receiver.url), "a schedule is accepted", 20)
         await wait_until(lambda: len(receiver.arrivals) > before, "it is delivered", 20)
 
 
@@ -116,7 +112,7 @@ async def test_a_server_that_lies_to_every_command_is_an_outage_that_ends_with_i
 
 SUBJECTS = [
     *("schedule", "update", "cancel", "purge", "read", "page", "ledger", "join", "XRANGE", "DBSIZE", "SRANDMEMBER"),
-    *("promote", "load", "finish", "retry", "bury", "reclaim", "XREADGROUP", "XPENDING"),
+    *("promote", "load", "finish", "retry", "bury", "look", "XREADGROUP"),
 ]
 """What every service calls within moments."""
 

@@ -1,8 +1,7 @@
 """Fixtures: a real service with tasks of each kind, and a real browser, which keeps pictures of what it saw."""
 
-import os
-import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import axe_playwright_python
 import pytest
 from playwright.async_api import ConsoleMessage, Page, async_playwright
 
+from tests.support.chromium import chromium
 from tests.support.service import TOKEN, Client, client_of, serving
 from tests.support.strange_texts import TEXTS
 from tests.support.waiting import wait_until
@@ -19,15 +19,6 @@ PICTURES = ROOT / "browser-pictures"
 """Ignored by git; CI keeps it."""
 
 AXE = next(Path(axe_playwright_python.__file__).parent.rglob("axe.min.js")).read_text()
-
-
-def chromium() -> str:
-    """The system's own."""
-    names = [os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"]
-    found = next((path for name in names if name and (path := shutil.which(name))), None)
-    if found is None:
-        pytest.fail("No Chromium: apt-get install chromium, or set CHROMIUM to one")
-    return found
 
 
 @pytest.fixture
@@ -66,7 +57,10 @@ class Eyes:
         self.page = page
         self.url = url
         self.complaints: list[str] = []
+        self.asked: list[str] = []
+        """The URLs of all that it asked for."""
         page.on("console", self._hear)
+        page.on("request", lambda request: self.asked.append(request.url))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
 
@@ -74,11 +68,15 @@ class Eyes:
         if message.type in ("error", "warning"):
             self.complaints.append(f"{message.type}: {message.text}")
 
-    async def sign_in(self) -> None:
+    async def sign_in(self, token: str = TOKEN) -> None:
         await self.page.goto(f"{self.url}/ui/login")
-        await self.page.fill("#token", TOKEN)
+        await self.page.fill("#token", token)
         await self.page.press("#token", "Enter")
         await self.page.wait_for_url("**/ui/")
+
+    async def text(self) -> str:
+        """All text of the page, also what is folded, with a space for each white space."""
+        return " ".join((await self.page.evaluate("document.body.textContent")).split())
 
     async def see(self, path: str) -> None:
         await self.page.goto(self.url + path)
@@ -102,15 +100,20 @@ def look(request: pytest.FixtureRequest) -> tuple[str, int]:
     return found
 
 
+@asynccontextmanager
+async def browsing(url: str, *switches: str, **context: Any) -> AsyncIterator[Eyes]:
+    """Open a browser that nobody is signed in with. `url`: of the service; `context`: as Playwright names it."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", *switches])
+        try:
+            yield Eyes(await (await browser.new_context(**context)).new_page(), url)
+        finally:
+            await browser.close()
+
+
 @pytest.fixture
 async def eyes(service: Client, look: tuple[str, int]) -> AsyncIterator[Eyes]:
     """A browser that is signed in."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        context = await browser.new_context(
-            color_scheme="dark" if look[0] == "dark" else "light", viewport={"width": look[1], "height": 800}
-        )
-        found = Eyes(await context.new_page(), service.url)
+    async with browsing(service.url, color_scheme=look[0], viewport={"width": look[1], "height": 800}) as found:
         await found.sign_in()
         yield found
-        await browser.close()

@@ -2,10 +2,12 @@
 wide as the screen. A picture of each is kept."""
 
 import re
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.browser.conftest import PICTURES, Eyes
+from tests.browser.conftest import PICTURES, Eyes, browsing
 from tests.support.service import Client
 
 PAGES = (
@@ -17,6 +19,7 @@ PAGES = (
     "/ui/task/series",
     "/ui/task/dead",
     "/ui/dead",
+    "/ui/dead?letter=dead",
     "/ui/repeating",
     "/ui/hosts",
     "/ui/system",
@@ -64,7 +67,10 @@ async def test_the_keyboard_is_enough(eyes: Eyes) -> None:
     assert await page.is_visible("#keys")
     await page.keyboard.press("Escape")
     assert not await page.is_visible("#keys")
-    for key, place in (("d", "dead"), ("h", "hosts"), ("s", "system"), ("o", "")):
+    async with page.expect_request("**/ui/part/task?*", timeout=1_500):  # before it is read by itself
+        await page.keyboard.press("r")
+    places = {"d": "dead", "e": "repeating", "h": "hosts", "s": "system", "y": "try", "a": "reference", "o": ""}
+    for key, place in places.items():
         await page.keyboard.press("g")
         await page.keyboard.press(key)
         await page.wait_for_url(f"**/ui/{place}")
@@ -97,6 +103,49 @@ async def test_buttons_work_in_a_browser(eyes: Eyes) -> None:
     assert eyes.complaints == []
 
 
+@pytest.mark.parametrize("look", [("light", 1280), ("light", 390)], ids=["wide", "phone"])
+async def test_a_letter_opens_beside_the_list_by_the_keyboard(eyes: Eyes) -> None:
+    page = eyes.page
+    await eyes.see("/ui/dead")
+    await page.keyboard.press("j")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("#letter >> text=attempt 1:")
+    assert "<b>dead</b>" in await page.inner_text("#letter")
+    assert await page.evaluate("document.activeElement.closest('#part-dead') !== null"), "the list has the focus"
+    await page.keyboard.press("Escape")
+    await page.wait_for_selector("#letter h2", state="detached")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("#letter >> text=attempt 1:")
+    await page.fill("#letter input[name=ttl]", "900")
+    await page.click("#letter button >> text=Replay")
+    await page.wait_for_selector("#said >> text=dead is brought back")
+    await page.wait_for_selector("#letter >> text=It is no dead letter any more: scheduled")
+    await page.click("#letter >> text=Close")
+    await page.wait_for_selector("#letter h2", state="detached")
+    assert eyes.complaints == []
+
+
+@pytest.mark.parametrize("look", [("light", 1280), ("light", 390)], ids=["wide", "phone"])
+async def test_an_operation_is_tried_in_the_reference(eyes: Eyes) -> None:
+    page = eyes.page
+    await eyes.see("/ui/reference")
+    await page.click("#get > summary")
+    await page.fill("#get input[name='path.key']", "order:17")
+    await page.press("#get input[name='path.key']", "Enter")
+    await page.wait_for_selector("#answer-get >> text=GET /schedule/order:17: 200")
+    assert '"state": "scheduled"' in await page.inner_text("#answer-get")
+    assert eyes.complaints == []
+
+
+@pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
+async def test_a_button_looks_at_all_tasks(eyes: Eyes) -> None:
+    page = eyes.page
+    await eyes.see("/ui/system")
+    await page.click("text=Look at all tasks")
+    await page.wait_for_selector("#part-system >> text=nothing is wrong", timeout=30_000)
+    assert eyes.complaints == []
+
+
 @pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
 async def test_a_hidden_tab_asks_for_nothing(eyes: Eyes) -> None:
     page = eyes.page
@@ -126,7 +175,10 @@ async def test_a_mark_stays_with_its_task(eyes: Eyes, service: Client) -> None:
     await page.wait_for_selector(f"[id='row-{first}']", state="detached")
     assert await page.eval_on_selector_all("table.rows input:checked", "found => found.map(one => one.value)") == marked
     await page.click("#marked >> text=Pause")
-    await page.wait_for_selector("#said >> text=pause: 1 of 1")
+    await page.wait_for_selector("#many >> text=Pause 1 task?")
+    assert (await service.call("GET", f"/schedule/{marked[0]}"))[1]["data"]["info"]["state"] == "scheduled"
+    await page.click("#many button >> text=Pause")
+    await page.wait_for_selector("#many >> text=Pause: 1 done")
     assert (await service.call("GET", f"/schedule/{marked[0]}"))[1]["data"]["info"]["state"] == "paused"
 
 
@@ -136,3 +188,34 @@ async def test_axe_finds_what_is_wrong(eyes: Eyes) -> None:
     await eyes.page.route("**/ui/hosts", lambda route: route.fulfill(body="<html><img src=x></html>"))
     await eyes.see("/ui/hosts")
     assert any("image-alt" in one for one in await eyes.violations())
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "UTC"])
+async def test_times_of_a_series_are_shown_as_they_are_here(zone: str, service: Client) -> None:
+    async with browsing(service.url, timezone_id=zone, locale="en-GB") as eyes:
+        await eyes.sign_in()
+        await eyes.see("/ui/task/series")
+        said = await eyes.page.inner_text("time[data-local] >> nth=0")
+        utc = await eyes.page.get_attribute("time[data-local] >> nth=0", "datetime")
+        assert utc is not None
+        here = datetime.fromisoformat(utc).astimezone(ZoneInfo(zone))
+        assert said.endswith("UTC" if zone == "UTC" else f" UTC, {here:%d/%m/%Y, %H:%M:%S} here")
+        assert eyes.complaints == []
+
+
+@pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
+async def test_a_key_to_go_somewhere_counts_for_two_seconds(eyes: Eyes) -> None:
+    page = eyes.page
+    await page.clock.install()
+    await eyes.see("/ui/tasks")
+    await page.keyboard.press("g")
+    await page.clock.fast_forward(2_100)
+    await page.keyboard.press("d")
+    await page.keyboard.press("?")  # had it gone, this would be another page's
+    assert await page.is_visible("#keys")
+    await page.keyboard.press("Escape")
+    assert page.url.endswith("/ui/tasks")
+    await page.keyboard.press("g")
+    await page.clock.fast_forward(1_500)
+    await page.keyboard.press("d")
+    await page.wait_for_url("**/ui/dead")

@@ -1,5 +1,6 @@
 """The accounts of a run: what was sent, what arrived, where the rest stands, and the verdict on each task."""
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -137,6 +138,14 @@ def account(
         recovery=Spread.of(recoveries),
         early=early,
     )
+
+
+def by_number(arrivals: Iterable[Arrival]) -> dict[int, list[Arrival]]:
+    """Arrivals by the number of their task."""
+    found: dict[int, list[Arrival]] = defaultdict(list)
+    for arrival in arrivals:
+        found[json.loads(arrival.body)["n"]].append(arrival)
+    return found
 
 
 def by_occurrence(found: Iterable[Arrival]) -> dict[int, list[Arrival]]:

@@ -17,8 +17,7 @@ import json
 import math
 import signal
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,10 @@ from typing import Any
 import aiohttp
 import redis.asyncio
 
-from tests.chaos.accounts import Sent, Standing, Verdict, account
+from redis_scheduler.store.keys import Keys
+from tests.chaos.accounts import Sent, Standing, Verdict, account, by_number
 from tests.chaos.figures import Figures
+from tests.support.audit import plain
 from tests.support.names import KEYS
 from tests.support.receiver import Arrival, Receiver
 from tests.support.service import TOKEN, Process
@@ -52,9 +53,15 @@ class Checker:
         """A command that starts the processes, in surroundings of their own."""
         self.clock_ahead_s = 0.0
         """How far Redis' clock, by which a task is due, is ahead of the one here."""
+        self.others: list[tuple[redis.asyncio.Redis, Keys]] = []  # the shards beside the first one
         self._folder = folder
         self._raw = raw
         self._numbers = 0
+
+    async def look_at(self, url: str) -> None:
+        """Look from now on at another server for the first shard."""
+        await self._raw.aclose()
+        self._raw = plain(url)
 
     # Processes
 
@@ -211,16 +218,19 @@ class Checker:
     async def drained(self, timeout_s: float = 60) -> None:
         """Wait until no task is left to deliver."""
 
-        async def is_drained() -> bool:
+        async def is_drained(raw: redis.asyncio.Redis, keys: Keys) -> bool:
             # At one moment: between two looks a task may go from where the second looks to where the first looked.
-            async with self._raw.pipeline(transaction=True) as moment:
-                moment.zcard(KEYS.due)
-                moment.hlen(KEYS.entries)
-                moment.zcard(KEYS.awaiting)
-                moment.zcard(KEYS.held)
+            async with raw.pipeline(transaction=True) as moment:
+                moment.zcard(keys.due)
+                moment.hlen(keys.entries)
+                moment.zcard(keys.awaiting)
+                moment.zcard(keys.held)
                 return bool(await moment.execute() == [0, 0, 0, 0])
 
-        await wait_until(is_drained, "all tasks delivered or dead", timeout_s, every_s=0.05)
+        async def are_drained() -> bool:
+            return all([await is_drained(*shard) for shard in self.shards])
+
+        await wait_until(are_drained, "all tasks delivered or dead", timeout_s, every_s=0.05)
 
     def arrivals(self) -> dict[int, list[Arrival]]:
         """Every arrival so far, by the task's number."""
@@ -233,7 +243,7 @@ class Checker:
         takes from Redis, such as the last second before a power cut; it is counted.
         """
         await self.stop()
-        standing = Standing(await self._members(KEYS.dead), await self._members(KEYS.paused), await self._expired())
+        standing = Standing(await self._members("dead"), await self._members("paused"), await self._expired())
         verdict = account(self.sent, self.arrivals(), standing, self.clock_ahead_s)
         self._note(verdict)
         forgotten = [task for task in verdict.lost if not may_be_lost(task)]
@@ -244,14 +254,21 @@ class Checker:
         assert verdict.early_s < 0.001, f"{verdict.early_s:.4f} s early: {verdict.early[:3]}"
         return verdict
 
+    @property
+    def shards(self) -> list[tuple[redis.asyncio.Redis, Keys]]:
+        """A client of each shard, and its keys."""
+        return [(self._raw, KEYS), *self.others]
+
     async def _members(self, place: str) -> set[str]:
-        members: list[bytes] = await self._raw.execute_command("ZRANGE", place, 0, -1)
-        return {key.decode() for key in members}
+        members: list[list[bytes]] = [
+            await raw.execute_command("ZRANGE", getattr(keys, place), 0, -1) for raw, keys in self.shards
+        ]
+        return {key.decode() for of_shard in members for key in of_shard}
 
     async def _expired(self) -> set[str]:
         """The keys of tasks that have expired, as long as that is kept."""
         segments: list[dict[bytes, bytes]] = [
-            await self._raw.execute_command("HGETALL", name) for name in KEYS.segments
+            await raw.execute_command("HGETALL", name) for raw, keys in self.shards for name in keys.segments
         ]
         kept = [pair for segment in segments for pair in segment.items()]
         return {key.decode() for key, summary in kept if json.loads(summary)["state"] == "expired"}
@@ -271,14 +288,6 @@ class Checker:
 
 def _sent(number: int, body: dict[str, Any]) -> Sent:
     return Sent(number, None, expire_s=body.get("expire", math.inf), times=body.get("repeat", {}).get("times", 0))
-
-
-def by_number(arrivals: Iterable[Arrival]) -> dict[int, list[Arrival]]:
-    """Arrivals by the number of their task."""
-    found: dict[int, list[Arrival]] = defaultdict(list)
-    for arrival in arrivals:
-        found[json.loads(arrival.body)["n"]].append(arrival)
-    return found
 
 
 async def _answer(

@@ -18,10 +18,13 @@ from tests.support.waiting import wait_until
 BACK_WITHIN_S = 5.0
 """How soon every process must be back in service."""
 
-ORDINARY = {"delivered", "refused", "retry", "defer", "started"}
+ORDINARY = {"delivered", "refused", "retry", "defer", "started", "open-door"}
 """Lines of single tasks and requests; every other line is of the process itself. That it has started is waited for, and
-may be of the very millisecond from which on a case looks."""
+may be of the very millisecond from which on a case looks; which doors are open it may say once Redis has answered."""
 
+
+CLIENTS = 16
+"""So many schedule at once."""
 
 LOAD_MOST_S = 60
 """A load that lasts longer than this has met a process that does not come back."""
@@ -41,7 +44,7 @@ async def fault_under_load(
     LOG_LEVEL=debug) to deliver, an API to schedule.
     """
     is_back = asyncio.Event()
-    load = asyncio.create_task(_load_until(is_back, checker, api, ttl, rate))
+    load = asyncio.create_task(load_until(is_back, checker, api, ttl, rate))
     try:
         enough = len(checker.receiver.arrivals) + rate
         await wait_until(lambda: len(checker.receiver.arrivals) >= enough, "deliveries in full swing", 30)
@@ -59,22 +62,33 @@ async def fault_under_load(
     return recoveries
 
 
-async def _load_until(
-    is_over: asyncio.Event, checker: Checker, api: Process, ttl: Callable[[int], float], rate: int
+async def load_until(
+    is_over: asyncio.Event,
+    checker: Checker,
+    api: Process,
+    ttl: Callable[[int], float],
+    rate: int,
+    most_s: int = LOAD_MOST_S,
 ) -> None:
-    for _ in range(LOAD_MOST_S):
+    """Schedule `rate` tasks a second until it is over, for `most_s` at most; task n with the delay `ttl(n)`."""
+    for _ in range(most_s):
         first = len(checker.sent)
         ttls = [ttl(number) for number in range(first, first + rate)]
-        await checker.load(api, rate, ttls.__getitem__, clients=16, rate=rate)
+        await checker.load(api, rate, ttls.__getitem__, clients=CLIENTS, rate=rate)
         if is_over.is_set():
             return
 
 
-async def delivering_again(workers: Sequence[Process], since: float) -> list[float]:
-    """Wait until each worker (with LOG_LEVEL=debug) has delivered; return how many seconds after `since` each did."""
+async def delivering_again(
+    workers: Sequence[Process], since: float, is_one: Callable[[str], bool] = lambda _: True
+) -> list[float]:
+    """Wait until each worker (with LOG_LEVEL=debug) has delivered a task with such a key; return how many seconds after
+    `since` each did."""
 
     def first_moments() -> list[float]:
-        moments = [[moment(event) for event in worker.events("delivered")] for worker in workers]
+        moments = [
+            [moment(event) for event in worker.events("delivered") if is_one(event["key"])] for worker in workers
+        ]
         found = [[at for at in of_one if at >= since] for of_one in moments]
         return [min(of_one) for of_one in found] if all(found) else []
 

@@ -15,7 +15,7 @@ import redis.asyncio
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
 from tests.chaos.leases import SHORTENED
-from tests.scripts.states import counters
+from tests.scripts.contents import counters
 from tests.support.names import KEYS
 from tests.support.service import TOKEN
 from tests.support.waiting import wait_until

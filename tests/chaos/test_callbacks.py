@@ -16,7 +16,7 @@ from redis_scheduler.store import claims
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
 from tests.chaos.leases import SHORTENED
-from tests.scripts.states import counters
+from tests.scripts.contents import counters
 from tests.support.proxy import Fate, Proxy
 from tests.support.redis_process import RedisProcess
 from tests.support.service import Client, Process, client_of

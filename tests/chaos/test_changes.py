@@ -11,7 +11,7 @@ from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
 from tests.chaos.killing import killing
 from tests.chaos.leases import WINDOW_S
-from tests.scripts.states import counters
+from tests.scripts.contents import counters
 from tests.support.waiting import wait_until
 
 

@@ -9,8 +9,8 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store.writes import PUT
-from tests.chaos.accounts import Sent, Standing, account
-from tests.chaos.checker import Checker, by_number
+from tests.chaos.accounts import Sent, Standing, account, by_number
+from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures
 from tests.support.names import KEYS
 from tests.support.proxy import Fate, Proxy

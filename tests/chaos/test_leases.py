@@ -16,7 +16,7 @@ from redis_scheduler.task.timing import DEFAULT
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
 from tests.chaos.leases import LEASE_S, RENEWAL_S, SHORT, SHORT_LEASE_S, SHORT_WINDOW_S, SHORTENED, WINDOW_S, pending
-from tests.scripts.states import counters
+from tests.scripts.contents import counters
 from tests.support.names import KEYS
 from tests.support.proxy import Proxy
 from tests.support.service import Process

@@ -15,7 +15,7 @@ from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
 from tests.chaos.test_awaiting import WITHIN_S, Jobs
 from tests.chaos.test_series import EVERY_S, dues
-from tests.scripts.states import counters
+from tests.scripts.contents import counters
 from tests.support.proxy import Proxy
 from tests.support.service import TOKEN, Process
 from tests.support.waiting import wait_until

@@ -1,10 +1,6 @@
 """Names whose server is silent hold up neither the deliveries to other names nor the way back to Redis."""
 
 import asyncio
-import os
-import random
-import shutil
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,7 +11,7 @@ import redis.asyncio
 
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, Spread, scaled
-from tests.support.name_server import NameServer, naming
+from tests.support.name_server import NameServer, has_namespaces, naming_for_processes
 from tests.support.names import KEYS
 from tests.support.redis_process import RedisProcess
 from tests.support.service import client_of
@@ -23,14 +19,6 @@ from tests.support.waiting import wait_until
 
 BACK_S = 5.0
 """Promise 7."""
-
-
-def has_namespaces() -> bool:
-    return (
-        os.geteuid() == 0
-        and shutil.which("unshare") is not None
-        and subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
-    )
 
 
 pytestmark = pytest.mark.skipif(not has_namespaces(), reason="a name server of one's own needs root and unshare")
@@ -55,14 +43,8 @@ def names() -> Names:
 
 @pytest.fixture
 async def name_server(names: Names, checker: Checker, tmp_path: Path) -> AsyncIterator[NameServer]:
-    """The name server of the processes that the checker starts: in a mount namespace with a resolv.conf of its own."""
-    address = f"127.53.{random.randrange(256)}.{random.randrange(1, 255)}"
-    conf = tmp_path / "resolv.conf"
-    conf.write_text(f"nameserver {address}\n")
-    mounting = f'mount --make-rprivate / && mount --bind {conf} /etc/resolv.conf && exec "$@"'
-    checker.prefix = ["unshare", "-m", "sh", "-c", mounting, "sh"]
-    async with naming(names.answer, address, 53) as server:
-        server.ttl_s = 0
+    """The name server of the processes that the checker starts."""
+    async with naming_for_processes(names.answer, tmp_path) as (server, checker.prefix):
         yield server
 
 

@@ -18,7 +18,7 @@ from tests.chaos.figures import Figures, scaled
 from tests.chaos.killing import killing
 from tests.chaos.leases import SHORTENED, WINDOW_S
 from tests.chaos.recovery import kill_between_syncs
-from tests.scripts.states import counters
+from tests.scripts.contents import counters
 from tests.support.receiver import Arrival
 from tests.support.redis_process import RedisProcess
 from tests.support.service import TOKEN

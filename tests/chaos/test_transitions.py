@@ -49,7 +49,7 @@ STEPS = st.lists(
 )
 
 TRANSITIONS = """
-schedule due, schedule queued, promote, promote and claim, come_due due, come_due deferred, claim, claim nothing, load, load dropped,
+schedule due, schedule queued, promote, promote and claim, come_due due, come_due deferred, claim, claim nothing, claim_and_read, claim_and_read nothing, load, load dropped,
 recover unloaded, recover loaded, settle, settle late, settle fenced, settle and follow, settle unkept, retry, retry full, retry fenced,
 defer, defer uncounted, defer fenced, bury, bury uncounted, bury fenced, bury and follow,
 expire, expire uncounted, expire fenced, expire and follow, expire unkept, release, release fenced, renew, renew lost, run_out waiting,
@@ -63,7 +63,7 @@ put due, put queued, put in delivery, put waiting, put deferred, put paused, put
 discard, discard nothing, trim,
 pause due, pause queued, pause in delivery, pause waiting, pause deferred, pause paused, pause dead, pause missing,
 resume paused, expect, expect fenced, acknowledge awaiting, acknowledge in delivery, acknowledge other, reclaim awaited,
-update awaiting, cancel awaiting, resend acknowledge, again expect, run due, run queued, run in delivery, run waiting, run deferred, run paused, run dead, run missing, run later,
+update awaiting, cancel awaiting, resend acknowledge, again expect, run due, run queued, run in delivery, run waiting, run deferred, run paused, run dead, run missing, run later, run series, run told,
 update paused, update_delay paused, cancel paused, resend pause, resend resume, resend run,
 schedule once, schedule once again, shift due, shift paused, shift nothing,
 resend schedule, resend update, resend cancel, resend replay, resend purge, resend discard,
@@ -71,7 +71,8 @@ fire, fire and end, fire skipped, fire fenced, again fire,
 again settle, again retry, again defer, again bury, again expire, again release,
 deliver and again, again fenced, again again,
 hold, hold fenced, admit, again hold, pause held, run held, update held, update_delay held, update_limit held, cancel held, put held,
-pause_all, pause_all due, pause_all over, pause_all awaited, lose
+pause_all, pause_all due, pause_all over, pause_all awaited, lose,
+set_back leased, set_back deferred, set_back awaiting
 """
 """What a run must have come to; else it proves nothing of it."""
 

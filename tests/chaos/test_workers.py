@@ -1,6 +1,7 @@
 """Workers under faults: killed at random, stopped under load, five hundred that come and go. Cases 1, 14 and 15."""
 
 import asyncio
+import itertools
 import random
 import signal
 import time
@@ -10,11 +11,12 @@ import redis.asyncio
 
 from redis_scheduler.store import keys
 from redis_scheduler.task.timing import DEFAULT
+from tests.chaos.accounts import LATE_S
 from tests.chaos.checker import Checker
-from tests.chaos.figures import Figures, scaled
+from tests.chaos.figures import Figures, Spread, scaled
 from tests.chaos.leases import LEASE_S, SHORTENED, WINDOW_S
 from tests.chaos.recovery import moment
-from tests.scripts.states import counters
+from tests.scripts.contents import counters
 from tests.support.engine import MODULE
 from tests.support.names import KEYS
 from tests.support.service import Process
@@ -27,6 +29,18 @@ GRACE_S = 15.0
 def attempts(checker: Checker) -> set[int]:
     """The attempt numbers that the receiver has seen."""
     return {arrival.attempt for arrival in checker.receiver.arrivals}
+
+
+def waits(checker: Checker) -> list[float]:
+    """For how long the tasks that lost a worker waited for another: the longest wait of each, from its due time, or
+    from an attempt that ended with its worker, to the next attempt. (Which may be the worker after the next.)"""
+    found = []
+    for number, arrivals in checker.arrivals().items():
+        at = [checker.sent[number].due_at, *(arrival.at for arrival in arrivals)]
+        longest = max(after - before for before, after in itertools.pairwise(at))
+        if len(arrivals) > 1 or longest > LATE_S:
+            found.append(longest)
+    return found
 
 
 @pytest.mark.case("1", "workers SIGKILLed at random")
@@ -56,7 +70,11 @@ async def test_workers_killed_at_random_lose_nothing(
     # A claim whose lease had not begun when its worker was killed waits for the whole window.
     await checker.drained(WINDOW_S + 15)
     verdict = await checker.verdict()
-    figures.note(workers_killed=kills, seed=seed)
+    waited = waits(checker)
+    for_the_window = sum(wait > WINDOW_S - 1 for wait in waited)
+    figures.note(
+        longest_wait_s=Spread.of(waited), waited_for_the_window=for_the_window, workers_killed=kills, seed=seed
+    )
     assert kills >= scaled(10, 2)
     assert verdict.dead == 0
     assert verdict.arrived == count

@@ -138,15 +138,16 @@ def _compose_command() -> tuple[str, ...]:
 
 
 class Compose:
-    """The services of compose.yaml under a project name of their own."""
+    """The services of a file under a project name of their own."""
 
-    def __init__(self, project: str, folder: Path = ROOT, **variables: str) -> None:
+    def __init__(self, project: str, folder: Path = ROOT, file: str = "compose.yaml", **variables: str) -> None:
         self.project = project
+        self.file = file
         self._folder = folder
         self._environment = dict(os.environ) | variables
 
     def __call__(self, *arguments: str, timeout_s: float = 110) -> str:
-        command = (*_compose_command(), "--file", "compose.yaml", "--project-name", self.project)
+        command = (*_compose_command(), "--file", self.file, "--project-name", self.project)
         return run(*command, *arguments, timeout_s=timeout_s, environment=self._environment, folder=self._folder)
 
     def containers(self, service: str) -> list[Container]:

@@ -137,8 +137,8 @@ async def test_two_apis_take_a_port_each_of_a_range(image: str) -> None:
         compose("down", "--volumes", "--remove-orphans", "--rmi", "local")
 
 
-def test_the_service_may_write_nothing_and_has_no_rights(stack: Compose) -> None:
-    for name in ("api", "worker"):
+def test_no_container_may_write_into_its_image_or_has_rights(stack: Compose) -> None:
+    for name in ("api", "worker", "redis"):
         for container in stack.containers(name):
             found = docker(
                 "inspect",
@@ -149,6 +149,9 @@ def test_the_service_may_write_nothing_and_has_no_rights(stack: Compose) -> None
             assert found.split() == ["true", "[ALL]", "[no-new-privileges:true]"]
     (api,) = stack.containers("api")
     assert api.url().startswith("http://127.0.0.1:")
+    (redis,) = stack.containers("redis")
+    assert docker("exec", redis.id, "id", "-u") == "999"
+    assert docker("exec", redis.id, "sh", "-c", "grep CapEff /proc/1/status").split()[1].strip("0") == ""
 
 
 def test_redis_keeps_its_data_and_is_not_published(stack: Compose) -> None:

@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 from redis_scheduler.delivery.attempt import Deliverer
+from redis_scheduler.engine.claimer import Claimer
 from redis_scheduler.engine.consumer import ShardAccess
 from redis_scheduler.engine.engine import Engine
 from redis_scheduler.engine.holdings import Holdings
@@ -23,6 +24,7 @@ from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.reclaimer import Reclaimer
 from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.limiting import Limiting
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.key import new_task_key
@@ -37,6 +39,10 @@ CONCURRENCY = 5
 
 class OneShard(Engine):
     """An engine over one shard, whose parts tests look at and call."""
+
+    @property
+    def claimer(self) -> Claimer:
+        return self.consumers[0].claimer
 
     @property
     def intake(self) -> Intake:
@@ -67,13 +73,15 @@ async def working(
     timing: Timing = DEFAULT,
     timeout_s: float = 5,
     observer: Observer | None = None,
+    limiting: Limiting | None = None,
 ) -> AsyncIterator[OneShard]:
-    """An engine that retries twice, a second after a failure."""
+    """An engine that retries twice, a second after a failure. `limiting`: where its limits are, if not in the same
+    Redis."""
     reader = QueueReader(client, store.name, timing)
     async with Deliverer("test-token", timeout_s) as deliverer:
         log = observer or Log("test-token")
-        access = ShardAccess(store, reader, Bell(client), Outage())
-        yield OneShard([access], deliverer, Policy(2, 1000), concurrency, timing, log)
+        access = ShardAccess(store, reader, Bell(client), Outage(), limiting)
+        yield OneShard({0: access}, deliverer, Policy(2, 1000), concurrency, timing, log)
     await reader.aclose()
 
 

@@ -14,7 +14,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.api.limits import Limits
-from redis_scheduler.api.shard_calls import ShardCalls
+from redis_scheduler.api.places import Places
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.writes import SCHEDULE
@@ -235,12 +235,12 @@ async def test_tasks_with_labels_take_more_calls_since_each_is_listed_for_itself
     client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
     options = Options(labels=dict.fromkeys(("a", "b", "c", "d"), "17"))
-    calls = ShardCalls(client, "writer", DEFAULT, Limits())
+    places = Places([client], "writer", DEFAULT, Limits())
     for more, count in ((NONE, None), (NONE, 1), (options, 4)):  # the first time Redis learns the script
         many = [
             NewTask(new_task_key(), 600_000, record_tail(WEBHOOK, 600, None, b"1", more), listing_of(None, more))
             for _ in range(200)
         ]
         async with asked(raw) as commands:
-            await asyncio.gather(*(calls.schedule.submit(task) for task in many))
+            await asyncio.gather(*(places.schedule.submit(task) for task in many))
         assert count in (None, calls_of(SCHEDULE, commands))

@@ -23,7 +23,7 @@ def test_idle_workers_are_watched_with_and_without_tasks(tmp_path: Path) -> None
         assert one["processes"] == len(processes)
         assert one["cpu_percent"].keys() == processes
         assert one["commands_a_second"] > 0
-        assert one["by_name"].keys() <= {"promote", "reclaim", "XREADGROUP", "XPENDING"}
+        assert one["by_name"].keys() <= {"promote", "look", "join", "trim", "XREADGROUP", "XPENDING"}
     assert found["marks"][0]["found"] == max(one["commands_a_second"] for one in watched)
     assert found["marks"][1]["found"] == max(percent for one in watched for percent in one["cpu_percent"].values())
     assert found["references"]["cpu_percent"].keys() == {"redis", "loop"}

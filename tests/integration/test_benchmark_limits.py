@@ -6,12 +6,19 @@ import pytest
 
 from tests.integration.test_benchmarks import run
 
+KINDS = ("rate of a host", "concurrency of a limit_key")
+
 
 @pytest.mark.long
-def test_a_host_with_a_rate_gets_that_rate_and_others_theirs(tmp_path: Path) -> None:
-    found = run("limits", tmp_path, "--workers", "1", "--rate", "50", "--others", "20", "--window", "2")
-    assert found["settings"] == {"workers": 1, "rate": 50.0, "others": 20.0, "window": 2.0}
-    assert 40 <= found["a_second"] <= 60
-    for beside in ("others_alone", "others_beside"):
-        assert not any(found[beside]["checks"].values())
-        assert 0 <= found[beside]["p50_ms"] <= found[beside]["p99_ms"]
+def test_what_has_a_limit_gets_that_much_and_others_theirs(tmp_path: Path) -> None:
+    sizes = "--workers 1 --rate 50 --concurrency 5 --delay 0.1 --others 20 --window 2"
+    found = run("limits", tmp_path, *sizes.split(), "--kinds", *KINDS)
+    rate, concurrency = (found["limited"][kind] for kind in KINDS)
+    assert 40 <= rate["a_second"] <= 60
+    assert 30 <= concurrency["a_second"] <= 50
+    assert concurrency["at_once"] == 5
+    assert 60 <= concurrency["used_percent"] <= 100.1
+    assert concurrency["empty_ms"] >= 0
+    for one in (found["alone"], found["unlimited"], rate["others"], concurrency["others"]):
+        assert not any(one["checks"].values())
+        assert 0 <= one["p50_ms"] <= one["p99_ms"]

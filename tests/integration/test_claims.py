@@ -12,14 +12,17 @@ import redis.asyncio
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.claiming import Claimed
 from redis_scheduler.store.claims import RetryAnswer
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.timing import DEFAULT
-from tests.integration.conftest import CONCURRENCY, TIMING, OneShard, schedule
+from tests.integration.conftest import CONCURRENCY, TIMING, OneShard, schedule, working
+from tests.support.asked import asked, calls_of
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
-from tests.support.store import Store
+from tests.support.redis_process import server_version
+from tests.support.store import SCRIPTS, Store
 from tests.support.waiting import wait_until
 
 
@@ -81,7 +84,7 @@ async def test_its_own_retry_that_comes_back_after_a_stall_is_delivered_and_not_
     # Another took it over meanwhile, failed it and parked it; now it comes back here.
     await raw.hset(KEYS.failures, key, '1 {"error":"by another"}')
     await raw.xclaim(KEYS.queue, keys.GROUP, "waiting", 0, [entries[0].id], idle=DEFAULT.window_ms, justid=True)
-    reclaimed = (await store.reclaim(10)).entries
+    reclaimed = (await store.look(10)).entries
     assert [entry.key for entry in reclaimed] == [key]
     await engine.intake.take(reclaimed)
     receiver.may_answer.set()
@@ -102,7 +105,7 @@ async def test_a_retry_that_comes_before_the_answer_to_its_own_record_is_taken_w
     # The record is in Redis and its answer on the way; meanwhile the sweep brings the retry.
     assert await store.retry([failed for _, failed in engine.outcomes.unsettled]) == [1]
     await raw.xclaim(KEYS.queue, keys.GROUP, "waiting", 0, [entries[0].id], idle=DEFAULT.window_ms, justid=True)
-    reclaimed = (await store.reclaim(10)).entries
+    reclaimed = (await store.look(10)).entries
     await engine.intake.take(reclaimed)
     taking = asyncio.create_task(engine.intake.take_early_once())
     await engine.outcomes.write()
@@ -272,3 +275,120 @@ async def test_where_more_is_stuck_than_there_are_slots_the_sweep_takes_nothing(
 ) -> None:
     monkeypatch.setattr(engine.slots, "stuck", CONCURRENCY + 1)
     assert engine.intake.reclaimable == 0
+
+
+async def test_while_there_is_a_backlog_one_call_claims_leases_and_reads(
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    """So a worker that dies leaves nothing without a lease. What is waited for in Redis comes singly."""
+    stop = asyncio.Event()
+    expected = await schedule(store, receiver.url, 8 * CONCURRENCY)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks, asked(raw) as commands:
+        running = tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
+        await wait_until(lambda: len(receiver.arrivals) == len(expected), "all arrive")
+
+        async def waits() -> bool:
+            return bool((await raw.info("clients"))["blocked_clients"])
+
+        await wait_until(waits, "it waits for more")
+        (last,) = await schedule(store, receiver.url)
+        await wait_until(lambda: receiver.times_by_key[last], "it comes by the claim that waits")
+        stop.set()
+        await running
+    waited = sum(command[0] == "XREADGROUP" and "BLOCK" in command for command in commands)
+    at_once, loads = calls_of(SCRIPTS["claim"], commands), calls_of(SCRIPTS["load"], commands)
+    # The first claim waited, those of the last task and of the stop did. A script that is new is sent by its text, too.
+    assert waited <= 4
+    assert loads <= 3
+    assert at_once >= 5
+    assert receiver.times_by_key == dict.fromkeys([*expected, last], 1)
+
+
+async def test_what_waited_is_one_entry_until_a_call_has_leased_it_and_what_else_there_is(
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    """A worker that dies in between leaves that one for the window."""
+    claim, is_asked, may_ask = store.claim, asyncio.Event(), asyncio.Event()
+
+    async def slow_claim(limit: int, waited: Entry | None) -> Claimed:
+        is_asked.set()
+        await may_ask.wait()
+        return await claim(limit, waited)
+
+    expected = await schedule(store, receiver.url, 3)
+    with patch.object(store, "claim", slow_claim):
+        claiming = asyncio.create_task(engine.claimer.claim_once())
+        await is_asked.wait()
+        assert len(await pending(raw)) == 1
+        may_ask.set()
+        await claiming
+    await wait_until(lambda: receiver.times_by_key == dict.fromkeys(expected, 1), "all arrive")
+    await stopped(engine)
+
+
+async def test_claims_that_wait_for_nothing_bring_less_where_answers_do_not_come_through(
+    engine: OneShard, store: Store, receiver: Receiver
+) -> None:
+    await schedule(store, receiver.url, 2 * CONCURRENCY)
+    claim, limits = store.claim, []
+
+    async def narrow_claim(limit: int, waited: Entry | None) -> Claimed:
+        limits.append(limit)
+        if limit > 2:
+            raise StoreUnavailable("too much for this link")
+        return await claim(limit, waited)
+
+    engine.worker.ring.busy.add(0)
+    engine.intake.load_limit = 12
+    with patch.object(store, "claim", narrow_claim):
+        for _ in range(3):
+            engine.intake.may_claim.set()
+            with contextlib.suppress(StoreUnavailable):
+                engine.worker.ring.busy.add(0)
+                await engine.claimer.claim_once()
+    assert limits == [4, 3, 1]
+    await stopped(engine)
+
+
+async def test_what_a_claim_had_no_room_to_read_is_loaded(
+    client: RedisClient, store: Store, receiver: Receiver
+) -> None:
+    narrow = Store(client, store.name, replace(DEFAULT, load_bytes=1))
+    expected = await schedule(store, receiver.url, 4)
+    async with working(client, narrow, CONCURRENCY) as engine:
+        engine.worker.ring.busy.add(0)
+        await engine.claimer.claim_once()
+        await wait_until(lambda: len(receiver.arrivals) == len(expected), "all arrive")
+        await stopped(engine)
+    assert receiver.times_by_key == dict.fromkeys(expected, 1)
+
+
+async def test_over_many_shards_a_claim_blocks_longer_where_the_server_ends_it_in_time(
+    client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    timing = replace(DEFAULT, block_ms=60, block_longest_ms=120)
+    reader = QueueReader(client, "reader", timing)
+    try:
+        async with asked(raw) as commands:
+            assert await reader.claim(1) == []
+    finally:
+        await reader.aclose()
+    [claim] = [command for command in commands if command[0] == "XREADGROUP" and "BLOCK" in command]
+    assert claim[claim.index("BLOCK") + 1] == ("120" if server_version() >= (7, 0) else "60")
+
+
+async def test_a_claim_blocks_by_the_shards_that_have_come_since_the_one_before(
+    client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    timing = replace(DEFAULT, block_ms=60, block_longest_ms=60).over(1)
+    reader = QueueReader(client, "reader", timing)
+    try:
+        async with asked(raw) as commands:
+            assert await reader.claim(1) == []
+            timing.served.shards = 2
+            assert await reader.claim(1) == []
+    finally:
+        await reader.aclose()
+    claims = [command for command in commands if command[0] == "XREADGROUP" and "BLOCK" in command]
+    longest = "120" if server_version() >= (7, 0) else "60"
+    assert [claim[claim.index("BLOCK") + 1] for claim in claims] == ["60", longest]

@@ -95,12 +95,15 @@ async def answering(answer: bytes, times: int = 1_000_000, credentials: str = ""
         (b"-ERR DB index is out of range\r\n", "DB index is out of range"),
         (b"-ERR unknown command 'AUTH', with args beginning with: 'user' 'hidden' \r\n", "was renamed"),
         (b"-MOVED 12872 10.0.0.7:7001\r\n", "slot 12872, where the service has its keys, is kept by 10.0.0.7:7001"),
-        (b"-ASK 12872 10.0.0.7:7001\r\n", "is on its way to 10.0.0.7:7001; REDIS_URL must name that node"),
+        (
+            b"-ASK 12872 10.0.0.7:7001\r\n",
+            "is on its way to 10.0.0.7:7001; REDIS_URL must be redis+cluster://10.0.0.7:7001",
+        ),
         (b"-CLUSTERDOWN Hash slot not served\r\n", "CLUSTERDOWN Hash slot not served"),
         (b"-CROSSSLOT Keys in request don't hash to the same slot\r\n", "CROSSSLOT"),
         (b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n", "TRYAGAIN"),
         (b"-SOMETHING nobody has seen before\r\n", "SOMETHING nobody has seen before"),
-        (b"", "Redis is not available: "),
+        (b"", "Connection closed by server.; where it speaks TLS, REDIS_URL begins with rediss://"),
     ],
 )
 async def test_whatever_answers_there_is_one_short_line_without_the_password(answer: bytes, said: str) -> None:
@@ -116,6 +119,27 @@ async def test_whatever_answers_there_is_one_short_line_without_the_password(ans
                 assert "\n" not in line
                 assert len(line) < 600
             assert client.outage.is_away
+        finally:
+            await client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "said"),
+    [
+        ("redis", "where it speaks TLS, REDIS_URL begins with rediss://"),
+        ("rediss", "where it speaks no TLS, REDIS_URL begins with redis://"),
+        ("rediss+cluster", "where it speaks no TLS, REDIS_URL begins with redis+cluster://"),
+    ],
+)
+async def test_where_nothing_was_ever_answered_it_is_said_that_tls_may_be_at_fault(scheme: str, said: str) -> None:
+    async with answering(b"", 9) as url:
+        client = RedisClient(url.removesuffix("/0").replace("redis", scheme), 0.3, KEYS)
+        try:
+            for has_served in (False, True):
+                client.outage.has_served = has_served
+                with pytest.raises(StoreUnavailable) as caught:
+                    await client.command("PING")
+                assert (said in str(caught.value)) == (not has_served), caught.value
         finally:
             await client.aclose()
 

@@ -1,94 +1,32 @@
 """One engine over two shards: one set of slots for the tasks of both, and each outcome goes to its own shard."""
 
 import asyncio
-import os
-import signal
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis.asyncio
 
-from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.engine.consumer import ShardAccess
-from redis_scheduler.engine.engine import Engine
-from redis_scheduler.store.audit import audit
-from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.keys import GROUP, Keys, tag_of
-from redis_scheduler.store.ledger import Ledger
+from redis_scheduler.store.keys import GROUP, Keys
 from redis_scheduler.store.shard import Shard
-from redis_scheduler.store.views import Views
-from redis_scheduler.task.policy import Policy
-from redis_scheduler.task.timing import Timing
-from tests.integration.conftest import TIMING, schedule
+from redis_scheduler.store.sweep import Sweep
+from redis_scheduler.store.tag import tag_of
+from tests.integration.conftest import CONCURRENCY, TIMING, OneShard, schedule
+from tests.integration.sides import Side, both_sides, over, sides_of
+from tests.support.asked import asked
 from tests.support.receiver import Receiver
-from tests.support.redis_process import RedisProcess, redis_process
-from tests.support.store import Store
+from tests.support.store import SCRIPTS, Store
 from tests.support.waiting import wait_until
-
-CONCURRENCY = 5
-
-
-@dataclass
-class Side:
-    """A shard, with what tests ask of it."""
-
-    client: RedisClient
-    store: Store
-
-    async def schedule(self, receiver: Receiver, count: int = 1) -> list[str]:
-        return await schedule(self.store, receiver.url, count)
-
-    async def ledger(self) -> Ledger:
-        return await Views(self.client).ledger()
-
-    async def assert_is_sound(self) -> None:
-        assert [finding.text async for finding in audit(self.client)] == []
-        assert (await self.ledger()).is_balanced
-
-
-@asynccontextmanager
-async def both_sides(one_url: str, other_url: str) -> AsyncIterator[tuple[Side, Side]]:
-    """Two shards under two tags, on one server or on two. Afterwards no task of either is lost or stands twice."""
-    async with AsyncExitStack() as stack:
-        sides = []
-        for url, namespace in ((one_url, "one"), (other_url, "other")):
-            client = await stack.enter_async_context(Shard(url, Keys(tag_of(namespace))).connected(1))
-            await client.create_group()
-            sides.append(Side(client, Store(client, "worker-a")))
-        yield sides[0], sides[1]
-        for side in sides:
-            await side.assert_is_sound()
 
 
 @pytest.fixture
 async def sides(redis_url: str) -> AsyncIterator[tuple[Side, Side]]:
     async with both_sides(redis_url, redis_url) as made:
         yield made
-
-
-@asynccontextmanager
-async def over(
-    sides: tuple[Side, Side],
-    concurrency: int = CONCURRENCY,
-    timing: Timing = TIMING,
-    grace_s: float = 10,
-    sweeps: bool = True,
-) -> AsyncIterator[Engine]:
-    """An engine that works over both shards within the block; if it `sweeps` not, only its claims bring anything."""
-    stop = asyncio.Event()
-    async with Deliverer("test-token", 5) as deliverer:
-        shards = [ShardAccess.of_client(side.client, side.store.name, timing) for side in sides]
-        engine = Engine(shards, deliverer, Policy(2, 60_000), concurrency, timing)
-        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-            tasks.create_task((engine.run if sweeps else engine.deliver)(stop, asyncio.Event(), grace_s))
-            try:
-                yield engine
-            finally:
-                stop.set()
 
 
 async def test_the_tasks_of_both_are_delivered_once_within_the_slots_of_one_worker(
@@ -106,6 +44,24 @@ async def test_the_tasks_of_both_are_delivered_once_within_the_slots_of_one_work
             await wait_until(are_settled, "each shard has its own outcomes")
     assert receiver.times_by_key == dict.fromkeys(expected[0] + expected[1], 1)
     assert CONCURRENCY - 1 <= receiver.most_in_flight <= CONCURRENCY
+
+
+async def test_a_shard_that_comes_is_served_or_has_its_part_of_limits_alone(
+    sides: tuple[Side, Side], receiver: Receiver
+) -> None:
+    """Claims, and what they start, go by the numbers that shards have in all processes."""
+    one, other = sides
+    async with over([one]) as engine:
+        engine.serve(1, None)  # others serve it
+        engine.serve(2, ShardAccess.of_client(other.client, other.store.name, TIMING))
+        parts = [consumer._limiting for consumer in engine.consumers]
+        assert [(limiting.part, limiting.parts) for limiting in parts] == [(0, 3), (2, 3)]
+        receiver.may_answer.clear()
+        [key] = await other.schedule(receiver)
+        await wait_until(lambda: receiver.in_flight, "the third is served")
+        [claim] = engine.consumers[1].holdings.claims.values()
+        assert (claim.key, claim.shard) == (key, 2)
+        receiver.may_answer.set()
 
 
 async def test_entries_with_one_id_in_two_shards_are_two(
@@ -165,6 +121,76 @@ async def test_room_that_the_deliveries_of_one_leave_is_the_others_at_once(
         await wait_until(lambda: receiver.times_by_key[key], "the other's task is delivered", 3)
 
 
+@asynccontextmanager
+async def eight_sides(redis_url: str) -> AsyncIterator[list[Side]]:
+    """Eight shards on one server."""
+    async with sides_of(Shard(redis_url, Keys(tag_of("", number), number)) for number in range(8)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("concurrency", [8, 50, 400])
+async def test_a_lone_busy_shard_of_many_has_almost_all_slots(
+    concurrency: int, redis_url: str, receiver: Receiver
+) -> None:
+    """But for the ninth that is kept for retries: also where a claim brings fewer than there are slots."""
+    count, receiver.delay_s = 4 * concurrency, 0.1
+    async with eight_sides(redis_url) as made:
+        for _ in range(4):
+            await made[3].schedule(receiver, concurrency)
+        async with over(made, concurrency, sweeps=False):
+            await wait_until(lambda: len(receiver.arrivals) == count, "all arrive", 20)
+    assert receiver.most_in_flight >= 0.85 * concurrency
+
+
+@pytest.mark.one_server("what one server is asked is noted")
+async def test_shards_with_a_backlog_claim_in_turn_and_in_large_batches(
+    redis_url: str, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    """Together they hold no more than one would: all that the slots have room for, but for what waits in Redis."""
+    concurrency, receiver.delay_s = 100, 0.02
+    receiver.may_answer.clear()
+    async with eight_sides(redis_url) as made:
+        for side in made:
+            await side.schedule(receiver, 100)
+        async with asked(raw) as commands, over(made, concurrency, sweeps=False) as engine:
+
+            def held() -> int:
+                return sum(len(consumer.holdings.claims) for consumer in engine.consumers)
+
+            await wait_until(lambda: held() >= 0.85 * concurrency, "it holds as much as it has slots for")
+            await wait_until(lambda: not engine.worker.claim_limit, "it claims no more")
+            assert held() <= concurrency * 9 / 8
+            receiver.may_answer.set()
+            await wait_until(lambda: len(receiver.arrivals) == 800, "all arrive", 20)
+    # Of each its queue is named first.
+    queues = [command[3] for command in commands if command[:2] == ["EVALSHA", SCRIPTS["claim"].sha]]
+    assert 800 / len(queues) >= 5, f"{len(queues)} claims"
+    turns = Counter(queues[:32])
+    assert min(turns[side.client.keys.queue] for side in made) >= 2, turns
+
+
+async def test_what_is_kept_for_retries_is_for_each_shard_in_turn(redis_url: str, receiver: Receiver) -> None:
+    async with eight_sides(redis_url) as made, over(made, 90, sweeps=False) as engine:
+        one, other = engine.consumers[:2]
+        claims, may_answer, asked_for = made[0].store, asyncio.Event(), []
+        assert one.intake.reclaimable == other.intake.reclaimable == 80
+
+        async def stalls(limit: int) -> Sweep:
+            asked_for.append(limit)
+            await may_answer.wait()
+            return await claims.look(0)
+
+        one.intake._claims.look = stalls  # type: ignore[method-assign]
+        sweeping = asyncio.create_task(one.intake.sweep())
+        await wait_until(lambda: asked_for == [80], "it sweeps")
+        assert other.intake.reclaimable == 1
+        await wait_until(lambda: other.intake.reclaimable == 80, "one without an answer is waited for no more", 5)
+        assert not sweeping.done()
+        may_answer.set()
+        await sweeping
+        assert one.intake.reclaimable == 80
+
+
 async def test_a_stop_gives_back_what_is_held_of_both(
     sides: tuple[Side, Side], raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
@@ -181,33 +207,19 @@ async def test_a_stop_gives_back_what_is_held_of_both(
         assert [row["name"] for row in consumers] == [b"waiting"]
 
 
-@pytest.fixture
-async def stalling(tmp_path: Path) -> AsyncIterator[RedisProcess]:
-    async with redis_process(tmp_path) as process:
-        yield process
-
-
-async def test_a_shard_that_answers_nothing_holds_up_no_other(
-    redis_url: str, stalling: RedisProcess, receiver: Receiver
+async def test_a_shard_that_finds_no_room_in_its_turn_does_not_wait_within_it(
+    engine: OneShard, store: Store, receiver: Receiver
 ) -> None:
-    """Of its claims none begins once their leases may have run out; those of the other shard go past them."""
-    timing = replace(TIMING, lease_ms=1_500, renew_interval_s=0.3)
-    async with both_sides(redis_url, stalling.url) as sides:
-        well, stalled = sides
-        receiver.may_answer.clear()
-        of_stalled = await stalled.schedule(receiver, 40)
-        async with over(sides, 20, timing) as engine:
-            holdings = engine.consumers[1].holdings
-            await wait_until(lambda: engine.slots.in_line, "some of its claims stand in line")
-            os.kill(stalling.pid, signal.SIGSTOP)
-            await wait_until(lambda: not holdings.is_leased, "its leases may have run out")
-            begun = list(receiver.times_by_key)
-            of_well = await well.schedule(receiver, 60)
-            receiver.may_answer.set()
-            await wait_until(lambda: set(of_well) <= set(receiver.times_by_key), "all of the other arrive", 5)
-            assert engine.consumers[0].holdings.is_leased
-            assert {*receiver.times_by_key} == {*begun, *of_well}
-            assert engine.slots.in_line, "what is held of the one that is stalled"
-            os.kill(stalling.pid, signal.SIGCONT)
-            await wait_until(lambda: set(of_stalled) <= set(receiver.times_by_key), "it goes on where it was", 30)
-    assert receiver.times_by_key == dict.fromkeys(of_well + of_stalled, 1)
+    receiver.may_answer.clear()
+    ring = engine.worker.ring
+    async with asyncio.TaskGroup() as tasks:
+        while engine.intake._slots.claimable(engine.worker.loading):
+            await schedule(store, receiver.url)
+            await engine.claimer.claim_once()
+        ring.busy.add(0)
+        claiming = tasks.create_task(engine.claimer.claim_once())
+        await asyncio.sleep(0.05)  # in which it has its turn; that it waits shows only with time
+        assert not claiming.done()
+        assert ring.current is None
+        receiver.may_answer.set()
+        await claiming

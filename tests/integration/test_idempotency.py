@@ -16,6 +16,7 @@ from redis_scheduler.store.written import IDEMPOTENCY_ID_BYTES
 from tests.support.api import api_here
 from tests.support.names import KEYS
 from tests.support.service import Client
+from tests.support.tokens import make_token
 
 WEBHOOK = "http://127.0.0.1:9/"
 TASK = {"webhook": WEBHOOK, "ttl": 600, "data": {"order": 17}}
@@ -166,6 +167,22 @@ async def test_more_keys_than_may_be_kept_are_refused(client: RedisClient, raw: 
         assert await kept(raw) == 250
         assert await sent(api, "/schedule", TASK) == (200, first[1], "true")
         assert (await sent(api, "/schedule", TASK, None))[0] == 200
+
+
+async def test_one_token_leaves_room_for_the_keys_of_others(client: RedisClient) -> None:
+    limits = replace(DEFAULT, idempotency_bytes=20 * IDEMPOTENCY_ID_BYTES)
+    async with serving(client, limits) as api:
+        greedy, other = [api.with_token(await make_token(client, "schedule")) for _ in range(2)]
+        status, answer, _ = await sent(greedy, "/schedules", BATCH, "batch")
+        assert (status, answer["code"]) == (507, "idempotency-full")
+        assert [one["outcome"] for one in answer["tasks"]] == ["written"] * 10 + ["not written"] * 440
+        status, answer, _ = await sent(greedy, "/schedule", TASK, "another")
+        assert (status, answer["code"]) == (507, "idempotency-full")
+        assert "this token" in answer["error"]
+        for user in (other, api):
+            first = await sent(user, "/schedule", TASK)
+            assert first[0] == 200
+            assert await sent(user, "/schedule", TASK) == (200, first[1], "true")
 
 
 async def test_after_its_time_a_key_is_new(client: RedisClient, raw: redis.asyncio.Redis) -> None:

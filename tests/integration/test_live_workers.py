@@ -1,8 +1,6 @@
 """Which live workers are too old for a task's options: what Redis says of its consumers."""
 
 import asyncio
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import in_delivery, waiting
 from tests.support.names import KEYS
 from tests.support.redis_process import redis_process
+from tests.support.standing_still import standing_still
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
@@ -131,12 +130,11 @@ async def test_all_who_wait_for_a_redis_that_is_away_are_told_at_once(tmp_path: 
         client = RedisClient(server.url, 0.3, KEYS)
         found = workers.Workers(client)
         assert await found.too_old(2) is None
-        os.kill(server.pid, signal.SIGSTOP)
-        found._fresh_until = 0
-        started = time.monotonic()
-        answers = await asyncio.gather(*(found.too_old(2) for _ in range(20)), return_exceptions=True)
-        took_s = time.monotonic() - started
-        os.kill(server.pid, signal.SIGCONT)
+        async with standing_still(server.pid):
+            found._fresh_until = 0
+            started = time.monotonic()
+            answers = await asyncio.gather(*(found.too_old(2) for _ in range(20)), return_exceptions=True)
+            took_s = time.monotonic() - started
         await client.aclose()
     assert {type(answer) for answer in answers} == {StoreUnavailable}
     assert took_s < 5 * 0.6

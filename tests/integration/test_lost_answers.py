@@ -12,7 +12,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.store.claiming import Promotion
+from redis_scheduler.store.claiming import Claimed, Promotion
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Argument
 from redis_scheduler.task.claim import Claim, Entry
@@ -77,11 +77,11 @@ async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_rene
             raise ConnectionResetError
         return answer
 
-    async def claim_nothing(limit: int, may_wait: bool = True) -> list[Entry]:
+    async def claim_nothing(limit: int) -> list[Entry]:
         await stop.wait()
         return []
 
-    monkeypatch.setattr(engine.intake._reader, "claim", claim_nothing)
+    monkeypatch.setattr(engine.claimer._reader, "claim", claim_nothing)
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
         await asyncio.sleep(0.05)
@@ -143,11 +143,15 @@ async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has
 ) -> None:
     """Nor does what the recovery then loads, for however long, leave room for more than there are slots."""
     load, pending_of, may_list, may_load = store.load, store.pending, asyncio.Event(), asyncio.Event()
-    is_broken = True
+    claim, is_broken = store.claim, True
 
-    async def slow_load(entries: list[Entry]) -> tuple[list[Claim], int]:
+    async def lost_claim(limit: int, waited: Entry | None) -> Claimed:
+        found = await claim(limit, waited)
         if is_broken:
             raise StoreUnavailable
+        return found
+
+    async def slow_load(entries: list[Entry]) -> tuple[list[Claim], int]:
         await may_load.wait()
         return await load(entries)
 
@@ -157,10 +161,14 @@ async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has
 
     stop = asyncio.Event()
     await schedule(store, receiver.url, 3 * CONCURRENCY)
-    with patch.object(store, "load", slow_load), patch.object(store, "pending", slow_pending):
+    with (
+        patch.object(store, "claim", lost_claim),
+        patch.object(store, "load", slow_load),
+        patch.object(store, "pending", slow_pending),
+    ):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
-            await wait_until(lambda: not engine.intake.may_claim.is_set(), "the load of a claim has failed")
+            await wait_until(lambda: not engine.intake.may_claim.is_set(), "a claim has failed")
             is_broken = False
             for may_go_on in (may_list, may_load):
                 await asyncio.sleep(0.3)
@@ -171,7 +179,7 @@ async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has
     assert set(receiver.times_by_key.values()) == {1}
 
 
-@pytest.mark.parametrize("timing", [replace(TIMING, renew_interval_s=0.05, recovery_interval_s=0.05)])
+@pytest.mark.parametrize("timing", [replace(TIMING, renew_interval_s=0.05)])
 async def test_leases_are_renewed_while_a_recovery_loads_for_long_those_of_what_it_loads_too(
     engine: OneShard, client: RedisClient, store: Store, receiver: Receiver
 ) -> None:
@@ -193,6 +201,7 @@ async def test_leases_are_renewed_while_a_recovery_loads_for_long_those_of_what_
     await engine.intake.promote()
     await schedule(store, receiver.url, 1)
     await claimed(client, store.name, 1)
+    engine.intake.must_recover.set()
     with patch.object(store, "load", slow_load), patch.object(store, "renew", counted_renew):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
@@ -264,3 +273,15 @@ async def test_a_claim_that_cannot_be_unblocked_ends_before_its_connection_is_cl
             tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
             await is_blocked.wait()
             stop.set()
+
+
+@pytest.mark.parametrize("timing", [replace(TIMING, recovery_interval_s=0)])
+async def test_a_look_has_a_recovery_made_where_anything_is_pending_for_the_worker_and_only_there(
+    engine: OneShard, client: RedisClient, store: Store, receiver: Receiver
+) -> None:
+    await engine.reclaimer.run_once()
+    assert not engine.intake.must_recover.is_set()
+    await schedule(store, receiver.url, 1)
+    await claimed(client, store.name, 1)
+    await engine.reclaimer.run_once()
+    assert engine.intake.must_recover.is_set()

@@ -13,9 +13,10 @@ import redis.asyncio
 from redis_scheduler.delivery.request import INSTANCE_HEADER
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.blocking import Bell
-from redis_scheduler.store.keys import Keys, tag_of
+from redis_scheduler.store.keys import Keys
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.shard import Shard
+from redis_scheduler.store.tag import tag_of
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.writes import Writes
 from redis_scheduler.task.key import new_task_key
@@ -109,7 +110,7 @@ async def test_a_bell_wakes_the_timers_of_its_own_deployment_only(redis_url: str
             await Bell(clients[name]).listen(on_ring)
 
         listening = [asyncio.create_task(listen(name)) for name in NAMESPACES]
-        await wait_until(lambda: all(rings[name] >= 2 for name in NAMESPACES), "all listen")
+        await wait_until(lambda: all(rings[name] for name in NAMESPACES), "all listen")
         before = dict(rings)
 
         def has_rung(name: str) -> bool:

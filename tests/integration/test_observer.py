@@ -231,7 +231,7 @@ async def test_several_observers_are_told_of_what_goes_wrong_below_the_engine(
             [key] = await schedule(store, receiver.url)
             await wait_until(lambda: len(first.of(key)) == 3, "it is delivered on another connection")
             stop.set()
-    assert first.told[0] == ("records missing", gone)
+    assert first.told.count(("records missing", gone)) == 1
     assert first.of(key) == [("began", 0), ("resent", 0), ("delivered", 200)]
     assert second.told == first.told
 

@@ -1,5 +1,7 @@
 """Outcomes with follow-ups: each is passed with the end that it follows, in batches that Redis takes quickly."""
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -7,6 +9,7 @@ from unittest.mock import patch
 
 import pytest
 import redis.asyncio
+from msgspec import structs
 
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.errors import StoreUnavailable
@@ -18,6 +21,7 @@ from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.listing import LABEL_BYTES, listing_of
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.record import record_tail
+from redis_scheduler.task.repeat import Repeat
 from redis_scheduler.task.retry import Transition
 from redis_scheduler.task.timing import DEFAULT
 from tests.integration.conftest import OneShard, schedule
@@ -38,7 +42,8 @@ def new_task(size: int) -> NewTask:
 
 async def held(engine: OneShard, client: RedisClient, store: Store, count: int, new: int | None = None) -> list[Claim]:
     """Claims that this engine holds, and that wait for their outcome; so many, or all, of tasks that are new."""
-    await schedule(store, WEBHOOK, count if new is None else new)
+    if new != 0:
+        await schedule(store, WEBHOOK, new or count)
     found, _ = await store.load(await claimed(client, store.name, count))
     engine.holdings.claims.update({claim.id: claim for claim in found})
     return found
@@ -163,3 +168,25 @@ async def test_a_task_that_comes_again_has_no_follow_up(
         engine.outcomes.unsettle(transition, Unsettled(claim, b"{}", 1_000), new_task(200))
     assert ends_are(engine, "bury") == 0
     assert engine.outcomes._follow_ups == {}
+
+
+async def test_others_go_on_while_many_series_work_out_what_they_missed(
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    """No two have one rule, and each is years behind. Measured in time of this thread, not by the clock."""
+    rules = [Repeat(cron=f"{number} {number % 24} * * 1-5", tz="Europe/Berlin") for number in range(50)]
+    wanted = [Options(repeat=repeat) for repeat in rules]
+    tails = [(record_tail(WEBHOOK, 0, None, b"1", options), listing_of(None, options)) for options in wanted]
+    await store.schedule([NewTask(new_task_key(), 0, tail, listed) for tail, listed in tails])
+    for claim in await held(engine, client, store, len(rules), new=0):
+        claim.record = structs.replace(claim.record, due=1_170_000_000_000)
+        engine.outcomes.fire(claim)
+    began_s = time.thread_time()
+    writing, longest_s, seen_s = asyncio.ensure_future(engine.outcomes.write()), 0.0, began_s
+    while not writing.done():
+        await asyncio.sleep(0)
+        now_s = time.thread_time()
+        longest_s, seen_s = max(longest_s, now_s - seen_s), now_s
+    await writing
+    assert await raw.zcard(KEYS.due) == len(rules)
+    assert longest_s < (seen_s - began_s) / 4

@@ -183,13 +183,13 @@ async def test_while_a_slow_host_crowds_the_slots_others_come_first_and_what_the
 
 
 async def test_the_sweep_counts_as_what_may_bring_claims(engine: OneShard, store: Store) -> None:
-    reclaim = store.reclaim
+    look = store.look
 
-    async def watched_reclaim(limit: int) -> Sweep:
+    async def watched_look(limit: int) -> Sweep:
         assert not engine.intake.no_claims_coming.is_set()
-        return await reclaim(limit)
+        return await look(limit)
 
-    with patch.object(store, "reclaim", watched_reclaim):
+    with patch.object(store, "look", watched_look):
         await engine.reclaimer.run_once()
     assert engine.intake.no_claims_coming.is_set()
 

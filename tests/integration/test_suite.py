@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.redis_process import BUS, free_port, redis_process
+from tests.support import redis_process as redis_process_module
+from tests.support.redis_process import BUS, PORTS_MOST, PortTaken, free_port, redis_process
 from tests.support.waiting import wait_until
 
 SUITE = """
@@ -141,6 +142,31 @@ def test_a_port_is_free_with_those_behind_it_and_with_their_ports_for_the_bus(
         numbers = iter([passed_over, free])
         monkeypatch.setattr(random, "randrange", lambda *_: next(numbers))
         assert free_port(2) == free
+
+
+async def test_a_server_whose_port_was_taken_meanwhile_takes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken by the server of another run, or the port for its bus by anything."""
+    async with redis_process(tmp_path / "other") as other:
+        bus, free = free_port(), free_port()
+        numbers = iter([other.port, bus, free])
+        monkeypatch.setattr(redis_process_module, "free_port", lambda: next(numbers))
+        with socket.create_server(("127.0.0.1", bus + BUS)):
+            async with redis_process(tmp_path / "one", "--cluster-enabled", "yes") as one:
+                assert one.port == free
+
+
+async def test_so_many_ports_are_tried_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = free_port()
+    numbers = iter([taken] * PORTS_MOST)
+    monkeypatch.setattr(redis_process_module, "free_port", lambda: next(numbers))
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", taken))
+        with pytest.raises(PortTaken):
+            async with redis_process(tmp_path / "redis"):
+                pass
+    assert next(numbers, None) is None
 
 
 async def test_a_server_that_cannot_start_is_said_at_once_with_its_last_words(tmp_path: Path) -> None:

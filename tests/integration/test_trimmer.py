@@ -11,16 +11,20 @@ import redis.asyncio
 from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.engine import trimmer
 from redis_scheduler.engine.consumer import ShardAccess
+from redis_scheduler.engine.holdings import Holdings
 from redis_scheduler.engine.observer import Observer
+from redis_scheduler.engine.outcomes import Outcomes
+from redis_scheduler.errors import StoreRefused
 from redis_scheduler.store import writes
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
+from redis_scheduler.store.retention import Retention
 from redis_scheduler.task.kept import DEFAULT, Kept
 from redis_scheduler.task.policy import Policy
 from tests.integration.conftest import TIMING, OneShard, schedule
-from tests.scripts.states import dead, new_task
+from tests.scripts.states import ask, dead, new_task
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.store import Store
@@ -59,7 +63,7 @@ async def run_until(
     reader = QueueReader(client, store.name, SLEEPY)
     async with Deliverer("test-token", 5) as deliverer:
         access = ShardAccess(store, reader, Bell(client), Outage())
-        engine = OneShard([access], deliverer, Policy(0, 1000), 50, SLEEPY, observer, kept)
+        engine = OneShard({0: access}, deliverer, Policy(0, 1000), 50, SLEEPY, observer, kept)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(engine.run(stop, asyncio.Event(), 5))
             await wait_until(is_so, what)
@@ -109,3 +113,29 @@ async def test_a_worker_cleans_what_remains_of_a_purge(
 
     await run_until(client, store, DEFAULT, is_clean, "nothing remains")
     assert await raw.keys(KEYS.type_index("*")) == []
+
+
+@pytest.mark.parametrize("missing", ["sscan", "zscan"])
+async def test_what_a_user_may_not_clean_stays_until_it_may(
+    missing: str, redis_url: str, store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writes, "PURGED_TYPES", 10)
+    for number in range(20):
+        await store.schedule([new_task(type_name=f"type-{number}")])
+    await store.purge()
+    await dead(store)  # so that tasks are there, and each index is looked at
+    await ask(raw, "ACL", "SETUSER", "app", "on", "nopass", "~*", "&*", "+@all", f"-{missing}")
+    client = RedisClient(redis_url.replace("://", "://app:x@"), 3, KEYS)
+    retention = Retention(client, DEFAULT)
+    trims = trimmer.Trimmer(retention, Outcomes(store, Holdings(asyncio.Event())), Outage(), TIMING)
+    try:
+        with pytest.raises(StoreRefused, match=f"(?i){missing}.*needs it: see the smallest ACL"):
+            await retention.clean(1)
+        assert await trims.run_once() == TIMING.trim_s
+        assert (await raw.exists(KEYS.remains), await raw.scard(KEYS.types)) == (1, 10)
+        await ask(raw, "ACL", "SETUSER", "app", f"+{missing}")
+        await trims.run_once()
+        assert await raw.exists(KEYS.remains, KEYS.types) == 0
+    finally:
+        await client.aclose()
+        await raw.acl_deluser("app")

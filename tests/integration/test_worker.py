@@ -65,7 +65,7 @@ async def test_a_claim_that_comes_again_while_in_flight_is_not_delivered_again(
     engine.worker.accept(claims)
     # As after a stall of the event loop: the sweep takes the entry back for the process that still has it.
     await raw.xclaim(KEYS.queue, keys.GROUP, store.name, 0, [claims[0].id], idle=DEFAULT.window_ms, justid=True)
-    reclaimed = (await store.reclaim(10)).entries
+    reclaimed = (await store.look(10)).entries
     assert [entry.key for entry in reclaimed] == [claims[0].key]
     await engine.intake.take(reclaimed)
     receiver.may_answer.set()
@@ -126,7 +126,7 @@ async def test_a_task_that_lost_five_workers_is_buried_and_its_neighbour_deliver
         await raw.xclaim(
             KEYS.queue, keys.GROUP, "killed", 0, [entries[key]], idle=DEFAULT.window_ms, retrycount=claims, justid=True
         )
-    reclaimed = (await store.reclaim(10)).entries
+    reclaimed = (await store.look(10)).entries
     await engine.intake.take(reclaimed)
     stop = asyncio.Event()
     stop.set()

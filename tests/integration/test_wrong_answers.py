@@ -18,6 +18,7 @@ from redis_scheduler.store.limiting import Asked, Judged, Limiting
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
+from redis_scheduler.store.sign_ins import OWN, SignIns
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.workers import Workers
 from redis_scheduler.store.written import Acknowledgement, Change, OnceTask, Operation, Put, ShiftStep
@@ -56,19 +57,19 @@ class Service:
         await self.client.aclose()
 
     async def claim(self) -> None:
-        """On a new connection."""
+        """On a new connection. There is one to claim."""
+        await self.store.schedule([NewTask(new_task_key(), 0, TAIL, None)])
         await self.reader.aclose()
-        await self.reader.claim(1, may_wait=False)
+        await self.reader.claim(1)
 
     async def look_for_claims(self) -> None:
         """There is one that no answer told of."""
-        await self.store.schedule([NewTask(new_task_key(), 0, TAIL, None)])
         await self.claim()
         await self.store.pending(10)
 
     async def see_times(self) -> None:
         """A store asks for the time before its first sweep."""
-        await Store(self.client, "liar").reclaim(0)
+        await Store(self.client, "liar").look(0)
 
 
 KEPT = Moved("task", 1, TAIL, "due", 1, b"", None)
@@ -97,6 +98,7 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "pause_all": lambda at: at.store.pause_all(False),
     "restore": lambda at: at.store.restore([KEPT]),
     "promote": lambda at: at.store.promote(most_claims=1),
+    "claim": lambda at: at.store.claim(1),
     "settle": lambda at: at.store.settle([CLAIM]),
     "retry": lambda at: at.store.retry([FAILED]),
     "defer": lambda at: at.store.defer([FAILED]),
@@ -105,10 +107,10 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "expire": lambda at: at.store.expire([FAILED]),
     "release": lambda at: at.store.release([CLAIM]),
     "tally": lambda at: at.history.add(1, 1, {"delivered": 1}),
-    "HGETALL": lambda at: at.history.minute(1),
+    "HGETALL": lambda at: at.history.minutes([1]),
     "load": lambda at: at.store.load([Entry("1-1", "task")]),
     "renew": lambda at: at.store.renew(["1-1"]),
-    "reclaim": lambda at: at.store.reclaim(1),
+    "look": lambda at: at.store.look(1),
     "rewind": lambda at: at.store.rewind(),
     "retire": lambda at: at.store.retire(1_000),
     "entry": lambda at: at.look_for_claims(),
@@ -127,8 +129,9 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "hold": lambda at: at.store.hold([CLAIM]),
     "live": lambda at: Workers(at.client).count(),
     "note": lambda at: Journal(at.client, 10).note(NOTE),
-    "watch": lambda at: Alerts(at.client, 1_000).take_turn(5_000),
-    "alert": lambda at: Alerts(at.client, 1_000).note(Turn(1, None), [Found("late", 0, "")]),
+    "watch": lambda at: Alerts(at.client, "who", 1_000, 5_000).take_turn(),
+    "alert": lambda at: Alerts(at.client, "who", 1_000, 5_000).note(Turn(1), [Found("late", 0, "")], {}),
+    "sign_in": lambda at: SignIns(at.client).begin("text", OWN, "token", 1_000),
     "TIME": lambda at: at.see_times(),
     "DBSIZE": lambda at: at.views.ledger(),
     "SRANDMEMBER": lambda at: at.store.purge(),
@@ -144,6 +147,7 @@ async def liar(redis_url: str, client: RedisClient) -> AsyncIterator[Liar]:
         yield liar
 
 
+@pytest.mark.one_server("the liar stands before one server")
 @pytest.mark.parametrize("name", CALLS)
 async def test_an_answer_is_what_was_asked_for_or_an_error_of_ours(name: str, liar: Liar) -> None:
     liar.is_about = lambda command: is_about(name, command)

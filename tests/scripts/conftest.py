@@ -6,7 +6,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 import redis.asyncio
 
+from redis_scheduler.store.client import RedisClient
 from tests.scripts.states import ask
+from tests.support.store import Store
 
 Full = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -16,6 +18,12 @@ def raw(raw: redis.asyncio.Redis) -> redis.asyncio.Redis:
     """The library's client, its answers as they come."""
     raw.response_callbacks.clear()
     return raw
+
+
+@pytest.fixture
+def other(client: RedisClient) -> Store:
+    """Another worker's transitions."""
+    return Store(client, "worker-b")
 
 
 @pytest.fixture

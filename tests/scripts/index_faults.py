@@ -1,7 +1,7 @@
 """Faults of the indexes by type and label, each made on sound tasks, for the audit to find."""
 
 from redis_scheduler.task.label import index_of
-from redis_scheduler.task.listing import TOKEN_MARK
+from redis_scheduler.task.listing import SERIES, TOKEN_MARK
 from tests.scripts import states
 from tests.scripts.faults import SEEDS, Found, Redis, seed
 from tests.scripts.states import DEAD, DUE, IN_DELIVERY, MISSING, QUEUED, State, ask
@@ -101,6 +101,37 @@ async def a_label_without_tasks(store: Store, raw: Redis) -> tuple[Found, str, S
     task = await states.in_due(store, "mail")
     await ask(raw, "SADD", KEYS.types, LABELLED[1])
     return {"empty type": {LABELLED[1]}}, task.key, DUE
+
+
+# Series
+
+
+@seed
+async def not_in_the_index_of_series(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task, _ = await states.in_delivery(store, ("mail", SERIES)), await states.in_due(store, SERIES)
+    await ask(raw, "ZREM", KEYS.type_index(SERIES), task.key)
+    return {"not listed": {task.key}}, task.key, IN_DELIVERY
+
+
+@seed
+async def none_and_in_the_index_of_series(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task, _ = await states.in_due(store, "mail"), await states.in_due(store, SERIES)
+    await ask(raw, "ZADD", KEYS.type_index(SERIES), 1, task.key)
+    return {"wrongly listed": {task.key}}, task.key, DUE
+
+
+@seed
+async def dead_and_in_the_index_of_series(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task, _ = await states.dead(store, SERIES), await states.in_due(store, SERIES)
+    await ask(raw, "ZADD", KEYS.type_index(SERIES), 1, task.key)
+    return {"wrongly listed": {task.key}}, task.key, DEAD
+
+
+@seed
+async def an_index_of_series_without_any(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.in_due(store, "mail")
+    await ask(raw, "SADD", KEYS.types, SERIES)
+    return {"empty type": {SERIES}}, task.key, DUE
 
 
 # Tokens

@@ -15,11 +15,13 @@ from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.written import Change
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
+from redis_scheduler.task.failure import read_attempts
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.label import LABEL_MARK
-from redis_scheduler.task.listing import TOKEN_MARK, Listing
+from redis_scheduler.task.listing import SERIES, TOKEN_MARK, Listing
 from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.record import decode_record, record_tail
+from redis_scheduler.task.repeat import Repeat
 from redis_scheduler.task.series import Firing, Made, Next
 from redis_scheduler.task.timing import DEFAULT
 from tests.support.names import KEYS, VAULT
@@ -69,13 +71,14 @@ DEAD = State("dead", attempts=1)
 def tail(
     ttl_ms: int = TTL_MS, type_name: Listing = None, data: bytes | None = b'{"n":1}', options: Options = NONE
 ) -> bytes:
-    """A record without its due time; `type_name` may have labels and a token beside it, or
-    instead."""
+    """A record without its due time; `type_name` may have labels, SERIES and a token beside it, or instead."""
     names = (type_name,) if isinstance(type_name, str) else type_name or ()
-    types = [name for name in names if not name.startswith((LABEL_MARK, TOKEN_MARK))]
+    types = [name for name in names if not name.startswith((LABEL_MARK, SERIES, TOKEN_MARK))]
     tokens = [name[1:] for name in names if name.startswith(TOKEN_MARK)]
     if labels := dict(name[1:].split("=") for name in names if name.startswith(LABEL_MARK)):
         options = structs.replace(options, labels=labels)
+    if SERIES in names:
+        options = structs.replace(options, repeat=Repeat(every=3600))
     type_name, token = types[0] if types else None, tokens[0] if tokens else None
     return record_tail(WEBHOOK, ttl_ms / 1000, type_name, data, options, token=token)
 
@@ -137,13 +140,13 @@ async def claimed(store: Store, limit: int) -> list[Claim]:
 async def reclaimed(store: Store, limit: int = 100) -> list[Claim]:
     """Make the next step of the sweep now, whenever it is due."""
     await plan_sweep(store)
-    entries = (await store.reclaim(limit)).entries
+    entries = (await store.look(limit)).entries
     return (await store.load(entries))[0]
 
 
 async def swept(store: Store, limit: int) -> tuple[list[Entry], float]:
     """Make a step of the sweep if it is due; return what it brought, and the seconds until the next."""
-    sweep = await store.reclaim(limit)
+    sweep = await store.look(limit)
     return sweep.entries, sweep.wait_s
 
 
@@ -291,7 +294,7 @@ MAKERS: dict[str, tuple[Maker, State]] = {
 """Every state a task can be in, how it gets there, and how that looks."""
 
 
-# What Redis holds
+# What Redis holds of a task; all that it holds: contents.py
 
 
 async def ask(raw: redis.asyncio.Redis, *arguments: str | bytes | int) -> Any:
@@ -307,7 +310,7 @@ async def state_of(raw: redis.asyncio.Redis, key: str) -> State:
     assert is_due + is_dead + is_paused + is_awaiting + is_held + (entry_id is not None) == (record is not None), (
         "must stand in one place"
     )
-    attempts = int(failure.split()[0].split(b"@")[0]) if failure else 0
+    attempts = read_attempts(failure)[0]
     if record is None:
         return State("missing", attempts)
     if is_due:
@@ -366,44 +369,3 @@ async def failure_of(raw: redis.asyncio.Redis, key: str) -> bytes | None:
     stored: bytes | None = await ask(raw, "HGET", KEYS.failures, key)
     front, space, failure = (stored or b"").partition(b" ")
     return front + space + (VAULT.open_failure(key, failure) or b"") if stored else stored
-
-
-async def counters(raw: redis.asyncio.Redis) -> dict[str, int]:
-    """The counters that are not zero."""
-    answer = await ask(raw, "HGETALL", KEYS.counters)
-    # A list where answers are left as they come.
-    counts = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=True)
-    return {name.decode(): int(count) for name, count in counts if int(count)}
-
-
-async def dump(raw: redis.asyncio.Redis) -> dict[bytes, Any]:
-    """All that Redis holds, less what passes by itself (idle times, expiries): equal dumps mean nothing was changed."""
-    reads: dict[bytes, tuple[str | int, ...]] = {
-        b"string": ("GET",),
-        b"hash": ("HGETALL",),
-        b"set": ("SMEMBERS",),
-        b"zset": ("ZRANGE", 0, -1, "WITHSCORES"),
-        b"stream": ("XRANGE", "-", "+"),
-    }
-    found: dict[bytes, Any] = {}
-    for name in sorted(await ask(raw, "KEYS", "*")):
-        command, *arguments = reads[await ask(raw, "TYPE", name)]
-        answer = await ask(raw, command, name, *arguments)
-        # Of hashes and sets Redis promises no order.
-        found[name] = dict(zip(answer[::2], answer[1::2], strict=True)) if command == "HGETALL" else answer
-        found[name] = set(answer) if command == "SMEMBERS" else found[name]
-    has_queue = await ask(raw, "TYPE", KEYS.queue) == b"stream"
-    if groups := has_queue and await ask(raw, "XINFO", "GROUPS", KEYS.queue):
-        rows = await ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", 100_000)
-        found[b"pending"] = [(entry_id, owner, count) for entry_id, owner, _, count in rows]
-        found[b"group"] = groups
-    return found
-
-
-async def traces(raw: redis.asyncio.Redis, task: Task) -> list[bytes]:
-    """The names of what still holds something of the task."""
-    held = await dump(raw)
-    # Which entry was delivered last is no trace.
-    del held[b"group"]
-    wanted = task.key, task.claim.id
-    return [name for name, content in held.items() if any(text in repr(content) for text in wanted)]

@@ -104,7 +104,7 @@ async def test_what_is_not_acknowledged_in_time_is_queued_by_a_sweep_some_at_a_t
         await ask(raw, "ZADD", KEYS.awaiting, 1, task.key)
     for left in (2, 1, 1):
         await plan_sweep(store)
-        sweep = await store.reclaim(2)
+        sweep = await store.look(2)
         assert await ask(raw, "ZCARD", KEYS.awaiting) == left
         # Where there may be more, the next step comes as soon as within a sweep.
         assert (sweep.wait_s <= DEFAULT.sweep_step_interval_ms / 1000) == (left == 2)
@@ -136,7 +136,7 @@ async def test_an_answer_that_fails_after_all_counts(store: Store, raw: Redis) -
 async def test_a_foreign_key_in_the_place_of_the_awaited_stops_no_sweep(store: Store, raw: Redis) -> None:
     task = await states.retriable(store)
     await ask(raw, "SET", KEYS.awaiting, "foreign")
-    assert [entry.key for entry in (await store.reclaim(10)).entries] == [task.key]
+    assert [entry.key for entry in (await store.look(10)).entries] == [task.key]
     await ask(raw, "DEL", KEYS.awaiting)
 
 

@@ -23,22 +23,10 @@ from redis_scheduler.task.label import index_of
 from redis_scheduler.task.listing import name_shown
 from redis_scheduler.task.record import UNREADABLE
 from tests.scripts import states
+from tests.scripts.contents import counters, dump
 from tests.scripts.faults import Found
 from tests.scripts.index_faults import SEEDS
-from tests.scripts.states import (
-    DEAD,
-    DUE,
-    MISSING,
-    QUEUED,
-    ask,
-    change,
-    claimed,
-    counters,
-    due_ms,
-    dump,
-    in_due,
-    state_of,
-)
+from tests.scripts.states import DEAD, DUE, MISSING, QUEUED, ask, change, claimed, due_ms, in_due, state_of
 from tests.support.audit import problems
 from tests.support.names import KEYS
 from tests.support.store import Store, letters
@@ -48,7 +36,7 @@ Redis = redis.asyncio.Redis
 
 
 async def found(client: RedisClient, repairs: bool = False) -> list[Finding]:
-    return [finding async for finding in audit(client, repairs)]
+    return [finding async for finding in audit(client, repairs, has_all_series=True)]
 
 
 def by_kind(findings: list[Finding]) -> Found:
@@ -92,7 +80,7 @@ async def test_a_fault_is_found_and_explained_and_nothing_is_changed(
         title = name_shown(subject) if is_index else f"{FAULTS[finding.kind].subject} {subject}"
         assert finding.text.startswith(f"{title} ")
         assert finding.text.endswith(f"; with --repair: {FAULTS[finding.kind].repair}")
-        assert "{" not in finding.text.replace("{rs:0}", "")
+        assert "{" not in finding.text.replace(KEYS.tag, "")
     assert await dump(raw) == before
     assert await problems(raw) == [finding.text for finding in findings]
     await repaired(client)
@@ -130,7 +118,7 @@ async def test_after_a_repair_every_task_is_delivered_once(
         await ask(raw, "ZADD", KEYS.awaiting, 1, member)
     await Limiting(store.client).admit()
     await states.plan_sweep(store)
-    await store.reclaim(10)
+    await store.look(10)
     for member in await ask(raw, "ZRANGE", KEYS.due, 0, -1):
         await ask(raw, "ZADD", KEYS.due, 1, member)
     await store.promote()
@@ -223,7 +211,7 @@ async def test_a_record_that_cannot_be_read_is_told_and_left(store: Store, clien
     for repairs in (False, True):
         findings = await found(client, repairs)
         assert by_kind(findings) == {"unreadable record": {standing.key, lying.key}}
-        assert all("HDEL {rs:0}:tasks" in finding.text for finding in findings)
+        assert all(f"HDEL {KEYS.tasks}" in finding.text for finding in findings)
         assert await dump(raw) == before
     # As the text advises.
     await ask(raw, "HDEL", KEYS.tasks, standing.key, lying.key)

@@ -1,12 +1,17 @@
-"""The bell: rung when a task becomes the new head of DUE, and at no other time."""
+"""The bell: rung for a new head of DUE, and where a shard of many must be looked at sooner; at no other time."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 import redis.asyncio
 
+from redis_scheduler.store.blocking import LOOK
+from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.written import OnceTask
+from redis_scheduler.task.key import SHARDS_MOST
+from redis_scheduler.task.timing import DEFAULT, Timing
 from tests.scripts.states import (
     Task,
     ask,
@@ -19,9 +24,12 @@ from tests.scripts.states import (
     missing,
     new_task,
     overdue,
+    plan_sweep,
+    taken_on,
     waiting,
 )
 from tests.support.names import KEYS
+from tests.support.routed import Routed
 from tests.support.store import Store, letters
 
 BETTER_MS, WORSE_MS = 1_000, 900_000
@@ -31,14 +39,15 @@ BETTER_MS, WORSE_MS = 1_000, 900_000
 async def heard(raw: redis.asyncio.Redis) -> AsyncIterator[list[bytes]]:
     """The rings within the block; known when it has ended."""
     rings: list[bytes] = []
-    async with raw.pubsub(ignore_subscribe_messages=True) as subscription:
-        await subscription.subscribe(KEYS.bell)
-        await subscription.get_message(timeout=5)
+    of_shard = "S" if isinstance(raw, Routed) else ""  # in a cluster it is heard, and rung, in its slot alone
+    async with raw.pubsub() as subscription:
+        await subscription.execute_command(f"{of_shard}SUBSCRIBE", KEYS.bell)
+        await subscription.parse_response()
         yield rings
-        await ask(raw, "PUBLISH", KEYS.bell, "end of the test")
-        while (message := await subscription.get_message(timeout=5)) is None or message["data"] != b"end of the test":
-            if message is not None:
-                rings.append(message["data"])
+        await ask(raw, f"{of_shard}PUBLISH", KEYS.bell, "end of the test")
+        async with asyncio.timeout(5):
+            while (message := (await subscription.parse_response())[2]) != b"end of the test":
+                rings.append(message)
 
 
 async def _schedule(store: Store, task: Task, delay_ms: int) -> None:
@@ -95,6 +104,54 @@ async def test_a_new_head_rings_once(name: str, store: Store, raw: redis.asyncio
     async with heard(raw) as rings:
         await ring(store, task, BETTER_MS)
     assert rings == [b""]
+
+
+MANY = DEFAULT.over(SHARDS_MOST)
+
+
+async def _retry(store: Store, task: Task, delay_ms: int) -> None:
+    assert await store.retry(failed(task, delay_ms=delay_ms)) == [1]
+
+
+async def _release(store: Store, task: Task, delay_ms: int) -> None:
+    assert await store.release([task.claim]) == [1]
+
+
+async def _expect(store: Store, task: Task, delay_ms: int) -> None:
+    assert await store.expect([taken_on(task, delay_ms)]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("comes_again", "timing", "delay_ms", "next_in_ms", "rung"),
+    [
+        (_retry, MANY, 1_000, 60_000, True),
+        (_release, MANY, 0, 60_000, True),
+        (_expect, MANY, 1_000, 60_000, True),
+        (_retry, MANY, 1_000, -60_000, True),  # nobody has room for a step
+        (_release, MANY, 0, -60_000, True),
+        (_retry, MANY, MANY.look_interval_ms, 60_000, False),
+        (_expect, MANY, MANY.look_interval_ms, 60_000, False),
+        (_retry, MANY, 1_000, 50, False),  # somebody makes steps all the time
+        (_retry, DEFAULT.over(2), 1, 60_000, False),
+        (_release, DEFAULT.over(2), 0, 60_000, False),
+        (_expect, DEFAULT.over(2), 1, 60_000, False),
+    ],
+)
+async def test_what_comes_before_the_next_look_at_one_shard_of_many_rings_for_a_look(
+    comes_again: Ringer,
+    timing: Timing,
+    delay_ms: int,
+    next_in_ms: int,
+    rung: bool,
+    client: RedisClient,
+    raw: redis.asyncio.Redis,
+) -> None:
+    store = Store(client, "worker-a", timing)
+    task = await in_delivery(store)
+    await plan_sweep(store, next_in_ms)
+    async with heard(raw) as rings:
+        await comes_again(store, task, delay_ms)
+    assert rings == [LOOK] * rung
 
 
 @pytest.mark.parametrize("name", RINGERS)

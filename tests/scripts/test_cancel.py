@@ -4,19 +4,8 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store import keys
-from tests.scripts.states import (
-    MAKERS,
-    MISSING,
-    ask,
-    counters,
-    dump,
-    in_delivery,
-    in_due,
-    queued,
-    state_of,
-    stored_of,
-    traces,
-)
+from tests.scripts.contents import counters, dump, traces
+from tests.scripts.states import MAKERS, MISSING, ask, in_delivery, in_due, queued, state_of, stored_of
 from tests.support.names import KEYS
 from tests.support.store import Store, letters
 

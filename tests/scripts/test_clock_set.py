@@ -14,6 +14,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.written import Standing
 from redis_scheduler.task.claim import Unsettled
 from redis_scheduler.task.timing import DEFAULT
+from tests.scripts.contents import dump
 from tests.scripts.states import (
     State,
     Task,
@@ -21,7 +22,6 @@ from tests.scripts.states import (
     claimed,
     deferred,
     due_ms,
-    dump,
     failed,
     in_delivery,
     in_due,
@@ -43,12 +43,6 @@ RETRY_DELAY_MS = 35_000
 """By both the idle time of a retry is below the window when it is parked, and also before the clock was set back."""
 
 
-@pytest.fixture
-def other(client: RedisClient) -> Store:
-    """Another worker's transitions."""
-    return Store(client, "worker-b")
-
-
 async def set_back(store: Store, set_back_ms: int = SET_BACK_MS) -> int:
     """Have a sweep, and the clock set back after it; return Redis' ms."""
     await reclaimed(store)
@@ -68,7 +62,7 @@ async def rewound(store: Store) -> tuple[int, int]:
     return set_back_ms, moved
 
 
-@pytest.mark.parametrize("by", ["reclaim", "reclaim without a slot", "retry"])
+@pytest.mark.parametrize("by", ["look", "look without a slot", "retry"])
 async def test_a_retry_goes_on_where_it_was(by: str, store: Store, other: Store, raw: redis.asyncio.Redis) -> None:
     parked, soon = await waiting(store, delay_ms=RETRY_DELAY_MS), await waiting(store, delay_ms=10_000)
     failing = await in_delivery(other)
@@ -78,10 +72,10 @@ async def test_a_retry_goes_on_where_it_was(by: str, store: Store, other: Store,
         # By the clock as it is.
         assert 4_000 < await waits_ms(raw, failing.claim) <= 5_000
     else:
-        await other.reclaim(0 if by == "reclaim without a slot" else 10)
+        await other.look(0 if by == "look without a slot" else 10)
     assert 13_000 < await waits_ms(raw, parked.claim) <= 15_000
     assert await state_of(raw, parked.key) == State("waiting", attempts=1, owner=keys.WAITING)
-    if by != "reclaim":
+    if by != "look":
         assert await waits_ms(raw, soon.claim) <= 0
         assert [claim.key for claim in await reclaimed(other)] == [soon.key]
     else:
@@ -108,7 +102,7 @@ async def test_where_the_server_may_have_started_since_a_retry_waits_for_another
     await set_back(store, set_back_ms)
     await set_idle(raw, shown_idle_ms, parked.claim, owner=keys.WAITING)
     await ask(raw, "HSET", KEYS.sweep, "parked_ms", delay_ms)
-    await store.reclaim(0)
+    await store.look(0)
     # The last sweep tells by how much, so it is too little by the time since.
     assert waits_after_ms - 1_000 < await waits_ms(raw, parked.claim) <= waits_after_ms + 200
 
@@ -123,7 +117,7 @@ async def test_a_user_who_may_not_ask_for_delivery_times_waits_for_another_delay
     await ask(raw, "ACL", "SETUSER", "limited", "on", ">password", "~*", "&*", "+@all", "-xinfo", "+xinfo|consumers")
     limited = RedisClient(client.url.replace("://", "://limited:password@"), 3, KEYS)
     try:
-        await Store(limited, store.name).reclaim(0)
+        await Store(limited, store.name).look(0)
     finally:
         await limited.aclose()
         await ask(raw, "ACL", "DELUSER", "limited")
@@ -147,9 +141,9 @@ async def test_a_retry_keeps_the_greatest_time_where_no_sweep_has_seen_it(
 async def test_a_worker_without_a_slot_rewinds_too(store: Store, raw: redis.asyncio.Redis) -> None:
     await deferred(store)
     await set_back(store)
-    assert [(await store.reclaim(0)).must_rewind for _ in range(2)] == [True, True]
+    assert [(await store.look(0)).must_rewind for _ in range(2)] == [True, True]
     assert (await rewound(store))[1] == 1
-    assert not (await store.reclaim(0)).must_rewind
+    assert not (await store.look(0)).must_rewind
 
 
 async def test_leases_start_again_whoever_holds_them(
@@ -159,7 +153,7 @@ async def test_leases_start_again_whoever_holds_them(
     await set_idle(raw, DEFAULT.window_ms - DEFAULT.lease_ms - SET_BACK_MS, mine.claim)
     await set_idle(raw, 0, others.claim, just_claimed.claim, owner=other.name)
     await set_back(store)
-    await store.reclaim(10)
+    await store.look(10)
     assert (await rewound(store))[1] == 3
     for task, owner in ((mine, store), (others, other), (just_claimed, other)):
         assert DEFAULT.lease_ms - 1_000 < await waits_ms(raw, task.claim) <= DEFAULT.lease_ms
@@ -174,7 +168,7 @@ async def test_leases_start_again_in_parts_and_what_is_leased_is_left(store: Sto
     await set_idle(raw, 0, *claims)
     await set_idle(raw, DEFAULT.window_ms - 2_000, leased)
     await set_back(store)
-    await store.reclaim(0)
+    await store.look(0)
     assert [(await store.rewind())[1] for _ in range(4)] == [200, 199, 200, 0]
     rows = await ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", 10_000)
     assert min(row[2] for row in rows) >= DEFAULT.window_ms - DEFAULT.lease_ms
@@ -189,7 +183,7 @@ async def test_more_than_are_told_of_wait_for_another_delay_at_most(store: Store
     await set_idle(raw, 10_000, *claims, owner=keys.WAITING)
     await set_back(store)
     await ask(raw, "HSET", KEYS.sweep, "parked_ms", RETRY_DELAY_MS)
-    await store.reclaim(0)
+    await store.look(0)
     rows = await ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", 10_000)
     assert {row[1] for row in rows} == {keys.WAITING.encode()}
     idle_ms = [row[2] for row in rows]
@@ -200,14 +194,14 @@ async def test_more_than_are_told_of_wait_for_another_delay_at_most(store: Store
 async def test_the_step_is_met_once_and_sweeps_go_on(store: Store, other: Store, raw: redis.asyncio.Redis) -> None:
     parked = await waiting(store, delay_ms=RETRY_DELAY_MS)
     now_ms = await set_back(store)
-    assert (await store.reclaim(10)).must_rewind
+    assert (await store.look(10)).must_rewind
     assert now_ms <= int(await ask(raw, "HGET", KEYS.sweep, "clock_ms")) < now_ms + 5_000
     set_back_ms, moved = await rewound(store)
     assert set_back_ms == pytest.approx(SET_BACK_MS, abs=1_000)
     assert moved == 0
     before = await dump(raw)
     await plan_sweep(store)
-    sweep = await other.reclaim(10)
+    sweep = await other.look(10)
     assert (sweep.entries, sweep.must_rewind) == ([], False)
     assert 13_000 < await waits_ms(raw, parked.claim) <= 15_000
     assert (await dump(raw)).keys() == before.keys()
@@ -217,7 +211,7 @@ async def test_what_two_sweeps_may_differ_by_is_no_step(store: Store, raw: redis
     parked = await waiting(store, delay_ms=50_000)
     now_ms = await set_back(store, DEFAULT.clock_set_least_ms - 20)
     await plan_sweep(store)
-    assert not (await store.reclaim(10)).must_rewind
+    assert not (await store.look(10)).must_rewind
     assert await waits_ms(raw, parked.claim) > 49_000
     # The greatest time stays, so that many small ones are told as what they come to.
     assert int(await ask(raw, "HGET", KEYS.sweep, "clock_ms")) >= now_ms + DEFAULT.clock_set_least_ms - 20
@@ -260,7 +254,7 @@ async def test_what_was_deferred_comes_by_the_step_earlier_and_what_was_schedule
     tasks = (retried, surplus, before_its_time, scheduled)
     before = [*[await due_ms(raw, task.key) for task in tasks], await awaited_ms(raw, expected)]
     await set_back(store)
-    await other.reclaim(10)
+    await other.look(10)
     set_back_ms, moved = await rewound(other)
     assert set_back_ms == pytest.approx(SET_BACK_MS, abs=1_000)
     assert moved == 4
@@ -281,7 +275,7 @@ async def test_what_was_deferred_since_the_step_is_left(store: Store, other: Sto
     await store.defer(failed(since, delay_ms=300_000))
     await store.expect([Unsettled(taken_on.claim, b"", 300_000, counts=False)])
     assert await store.resume([resumed.key]) == [Standing.PAUSED]
-    await other.reclaim(10)
+    await other.look(10)
     await store.defer(failed(noticed, delay_ms=3_600_000))
     tasks = (since, noticed, resumed)
     before = [*[await due_ms(raw, task.key) for task in tasks], await awaited_ms(raw, taken_on)]
@@ -298,7 +292,7 @@ async def test_what_is_moved_is_moved_again_when_the_clock_is_set_back_again(
     moves = []
     for _ in range(3):
         await set_back(store, 5_000)
-        await store.reclaim(10)
+        await store.look(10)
         set_back_ms, moved = await rewound(store)
         assert moved == 1
         moves.append(set_back_ms)
@@ -306,6 +300,27 @@ async def test_what_is_moved_is_moved_again_when_the_clock_is_set_back_again(
     assert before_ms is not None
     assert after_ms is not None
     assert 0 <= after_ms - (before_ms - sum(moves)) <= 3
+
+
+@pytest.mark.parametrize("counts", [False, True])
+async def test_what_was_paused_while_the_clock_was_set_back_is_moved_the_next_time(
+    counts: bool, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    """Also where no attempt had failed: it keeps the rest of its delay, not a time of the old clock."""
+    task = await in_delivery(store)
+    await store.defer([Unsettled(task.claim, b"", 40_000, counts)])
+    before_ms = await due_ms(raw, task.key) or 0
+    await store.pause([task.key])
+    moves = []
+    for is_paused in (True, False):
+        await set_back(store)
+        await store.look(10)
+        by_ms, moved = await rewound(store)
+        assert moved == (not is_paused)
+        moves.append(by_ms)
+        await store.resume([task.key])
+    # Paused for a moment, it waited that much longer; the first step left what is left of a delay.
+    assert 0 <= (await due_ms(raw, task.key) or 0) - (before_ms - moves[1]) < 5_000
 
 
 async def test_the_longest_delays_are_kept_and_shorter_ones_write_nothing(
@@ -329,7 +344,7 @@ async def test_what_is_due_later_than_anything_is_deferred_for_is_not_looked_at(
     for key in await scheduled(raw):
         await ask(raw, "ZADD", KEYS.due, await at_ms(raw, 3_600_000), key)
     await set_back(store)
-    await store.reclaim(10)
+    await store.look(10)
     calls = 0
     while await ask(raw, "HEXISTS", KEYS.sweep, "step_ms"):
         await store.rewind()

@@ -3,8 +3,9 @@
 import pytest
 import redis.asyncio
 
+from tests.scripts.contents import counters, dump, traces
 from tests.scripts.indexes import letters_of
-from tests.scripts.states import MAKERS, MISSING, counters, dead, dump, in_due, record_of, state_of, traces
+from tests.scripts.states import MAKERS, MISSING, dead, in_due, record_of, state_of
 from tests.support.store import Store, letters
 
 

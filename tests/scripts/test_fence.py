@@ -6,20 +6,9 @@ from dataclasses import replace
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.claim import Claim
-from tests.scripts.states import (
-    MISSING,
-    State,
-    Task,
-    counters,
-    dump,
-    failed,
-    in_delivery,
-    reclaimed,
-    set_idle,
-    state_of,
-)
+from tests.scripts.contents import counters, dump
+from tests.scripts.states import MISSING, State, Task, failed, in_delivery, reclaimed, set_idle, state_of
 from tests.support.store import Store
 
 FENCED: dict[str, Callable[[Store, Task], Awaitable[Sequence[int]]]] = {
@@ -29,12 +18,6 @@ FENCED: dict[str, Callable[[Store, Task], Awaitable[Sequence[int]]]] = {
     "expire": lambda store, task: store.expire(failed(task)),
     "release": lambda store, task: store.release([task.claim]),
 }
-
-
-@pytest.fixture
-def other(client: RedisClient) -> Store:
-    """Another worker's transitions."""
-    return Store(client, "worker-b")
 
 
 async def take_over(by: Store, raw: redis.asyncio.Redis, task: Task) -> Claim:

@@ -8,6 +8,7 @@ from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.series import Firing
 from tests.scripts import states
 from tests.scripts.conftest import Full
+from tests.scripts.contents import counters, dump
 from tests.scripts.indexes import typed_keys
 from tests.scripts.states import (
     DEAD,
@@ -18,9 +19,7 @@ from tests.scripts.states import (
     NEXT_MS,
     QUEUED,
     claimed,
-    counters,
     due_ms,
-    dump,
     fired,
     record_of,
     state_of,

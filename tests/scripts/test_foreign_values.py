@@ -14,7 +14,8 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.claim import Entry
 from tests.scripts import states
 from tests.scripts.conftest import Full
-from tests.scripts.states import DUE, IN_DELIVERY, MISSING, Task, ask, change, dump, failed, plan_sweep, state_of
+from tests.scripts.contents import dump
+from tests.scripts.states import DUE, IN_DELIVERY, MISSING, Task, ask, change, failed, plan_sweep, state_of
 from tests.scripts.verbs import VERBS
 from tests.support.audit import assert_whole
 from tests.support.names import KEYS
@@ -50,9 +51,20 @@ COUNTERS = [
     "results_dropped",
     "lost",
 ]
-KEPT = "{rs:0}:kept"
-SWEEP = ["cursor", "next_ms", "seen_ms", "held_until_ms", "clock_ms", "step_ms", "rewind_from_ms", "rewound"]
+KEPT = f"{KEYS.tag}:kept"
+SWEEP = [
+    "cursor",
+    "next_ms",
+    "seen_ms",
+    "look_by_ms",
+    "held_until_ms",
+    "clock_ms",
+    "step_ms",
+    "rewind_from_ms",
+    "rewound",
+]
 OF_NOBODY = [
+    "sign in",
     "token write",
     "token find",
     "token take",
@@ -63,7 +75,9 @@ OF_NOBODY = [
     "tally",
     "note",
     "watch",
+    "watch that goes on",
     "alert",
+    "alert copy",
 ]
 """Verbs that write nothing of a task."""
 
@@ -154,7 +168,7 @@ async def test_whatever_stands_in_the_sweeps_fields_the_sweep_goes_on(
     await ask(raw, "HSET", KEYS.sweep, field, value)
     # The first may hold the sweep, as after a gap.
     for _ in range(2):
-        sweep = await store.reclaim(10)
+        sweep = await store.look(10)
         assert 0 <= sweep.wait_s <= 5
         if sweep.must_rewind:
             await store.rewind()
@@ -272,7 +286,7 @@ async def test_however_often_an_entry_was_claimed_it_is_taken(
     place = (KEYS.queue, keys.GROUP, keys.WAITING, 0, tasks[1].claim.id)
     await ask(raw, "XCLAIM", *place, "IDLE", 60_000, "RETRYCOUNT", claims, "JUSTID")
     await plan_sweep(store)
-    assert [entry.key for entry in (await store.reclaim(10)).entries] == [task.key for task in tasks]
+    assert [entry.key for entry in (await store.look(10)).entries] == [task.key for task in tasks]
 
 
 async def test_only_a_full_redis_is_taken_for_one(store: Store, raw: redis.asyncio.Redis, redis_url: str) -> None:

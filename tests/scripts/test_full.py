@@ -5,7 +5,8 @@ import redis.asyncio
 
 from redis_scheduler.errors import StoreFull
 from tests.scripts.conftest import Full
-from tests.scripts.states import MISSING, change, dump, in_delivery, in_due, missing, new_task, queued, state_of
+from tests.scripts.contents import dump
+from tests.scripts.states import MISSING, change, in_delivery, in_due, missing, new_task, queued, state_of
 from tests.scripts.verbs import VERBS
 from tests.support.store import Store, letters
 

@@ -11,6 +11,7 @@ from redis_scheduler.store import keys
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.record import read_record, record_tail
+from tests.scripts.contents import counters, dump, traces
 from tests.scripts.indexes import typed_keys
 from tests.scripts.states import (
     DEAD,
@@ -25,9 +26,7 @@ from tests.scripts.states import (
     Task,
     ask,
     claimed,
-    counters,
     due_ms,
-    dump,
     failed,
     failure_of,
     in_delivery,
@@ -36,7 +35,6 @@ from tests.scripts.states import (
     redelivered,
     retriable,
     state_of,
-    traces,
     waits_ms,
 )
 from tests.support.names import KEYS

@@ -1,16 +1,21 @@
 """page: reads a sorted set, or the whole list, page by page; what stays is met once, whatever goes meanwhile."""
 
 import random
+from contextlib import AsyncExitStack, aclosing
 
 import pytest
 import redis.asyncio
 
 from redis_scheduler.store.answer_shape import TEXTS
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.dead_letters import DeadLetters
 from redis_scheduler.store.filters import Filters
+from redis_scheduler.store.keys import Keys
+from redis_scheduler.store.merging import MergedViews
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.script import Script
-from redis_scheduler.store.views import Views
+from redis_scheduler.store.tag import tag_of
+from redis_scheduler.store.views import READ_BYTES, Reading, Views
 from tests.scripts.states import (
     Task,
     ask,
@@ -128,6 +133,22 @@ async def test_the_list_goes_over_the_queue_and_then_by_due_time(limit: int, sto
     assert {len(page) for page in found[:-1]} <= {limit}
 
 
+async def test_a_page_that_finds_none_rests_before_each_further_look(store: Store) -> None:
+    await store.schedule([NewTask(name, 700_000, tail(), None) for name in NAMES])
+    views, filters, rests = Views(store.client), Filters(host="elsewhere.example"), 0
+
+    async def rest() -> None:
+        nonlocal rests
+        rests += 1
+
+    for page in (
+        await views.page(5, None, filters, Reading(rest=rest)),
+        await views.planned(5, None, filters, False, Reading(9, 2**20, rest)),
+    ):
+        assert (page.tasks, page.looked_at, page.next) == ([], len(NAMES), None)
+    assert rests == 2 * (len(NAMES) // 5)
+
+
 @pytest.mark.parametrize("type_name", [None, "mail"])
 async def test_the_list_goes_on_although_the_last_one_seen_was_cancelled_or_moved(
     type_name: str | None, store: Store
@@ -201,3 +222,21 @@ async def test_a_key_too_long_for_a_cursor_is_passed_over(store: Store, raw: red
         found = await pages(Views(store.client), limit)
         assert [key for page in found for key in page] == [task.key]
     await ask(raw, "ZREM", KEYS.due, "x" * 100_000, "y" * 1_001)
+
+
+async def test_what_is_read_at_once_of_several_shards_is_no_more_than_of_one(redis_url: str) -> None:
+    """A page holds so much beside its answer."""
+    async with AsyncExitStack() as stack:
+        views, places = list[DeadLetters](), []
+        for number in range(4):
+            client = await stack.enter_async_context(
+                aclosing(RedisClient(redis_url, 3, Keys(tag_of("", number), number)))
+            )
+            await client.create_group()
+            tasks = [NewTask(f"{number}:{at}", 60_000, tail(data=b'"%s"' % (b"x" * 100_000)), None) for at in range(8)]
+            await Store(client, "worker-a").schedule(tasks)
+            views.append(DeadLetters(client))
+            places += [("due", "1", task.key, str(number)) for task in tasks]
+        random.shuffle(places)
+        found = await MergedViews(views).read_at(places)
+        assert 0 < sum(len(one.raw) for one in found if one is not None) <= READ_BYTES

@@ -12,6 +12,7 @@ from redis_scheduler.store.filters import Filters
 from redis_scheduler.store.views import Views
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts import states
+from tests.scripts.contents import counters, dump
 from tests.scripts.indexes import typed_keys
 from tests.scripts.states import (
     DUE,
@@ -24,9 +25,7 @@ from tests.scripts.states import (
     ask,
     change,
     claimed,
-    counters,
     due_ms,
-    dump,
     in_due,
     overdue,
     paused,
@@ -247,3 +246,35 @@ async def test_a_lost_task_comes_at_its_time_after_a_pause(store: Store, raw: Re
     assert await score_of(raw, task) == wanted
     await store.resume([task.key])
     assert await due_ms(raw, task.key) == wanted
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [(in_due, "S"), (states.overdue, "S"), (states.queued, "Q"), (states.waiting, "W"), (states.paused, "P")],
+)
+async def test_a_series_is_told_once_until_it_was_claimed(
+    make: states.Maker, code: str, store: Store, raw: Redis
+) -> None:
+    """By a mark, which a pause and a change leave; a task that is no series has none."""
+    task, other = await make(store), await in_due(store)
+    record = await record_of(raw, task.key)
+    assert letters(await store.run([task.key, other.key], are_series=[1, 0])) == f"{code}S"
+    assert letters(await store.run([task.key, other.key], are_series=[1, 0])) == "RS"
+    assert letters(await store.pause([task.key])) in ("S", "F", "Q")
+    assert letters((await store.update([await change(store, task)]))[1]) == "U"
+    assert letters(await store.resume([task.key])) == "P"
+    assert (await record_of(raw, task.key))[:20] == record[:20], "it keeps its time"
+    promoted = 0
+    while promoted < 2:
+        promoted += (await store.promote()).moved
+    told = {claim.key: claim.is_told_to_run for claim in await claimed(store, 2)}
+    assert told == {task.key: True, other.key: False}
+
+
+@pytest.mark.parametrize("make", [states.in_delivery, states.awaiting, states.held, states.dead, states.missing])
+async def test_what_cannot_be_run_is_not_told(make: states.Maker, store: Store, raw: Redis) -> None:
+    task = await make(store)
+    before = await ask(raw, "HGET", KEYS.failures, task.key)
+    first, second = [letters(await store.run([task.key], are_series=[1])) for _ in range(2)]
+    assert first == second != "R"
+    assert await ask(raw, "HGET", KEYS.failures, task.key) == before

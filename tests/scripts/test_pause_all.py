@@ -6,7 +6,8 @@ import redis.asyncio
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.views import Views
 from tests.scripts.conftest import Full
-from tests.scripts.states import DUE, IN_DELIVERY, ask, dump, overdue, plan_sweep, state_of, swept, waiting
+from tests.scripts.contents import dump
+from tests.scripts.states import DUE, IN_DELIVERY, ask, overdue, plan_sweep, state_of, swept, waiting
 from tests.support.names import KEYS
 from tests.support.store import Store
 
@@ -30,7 +31,7 @@ async def test_no_sweep_takes_anything_until_the_resume(store: Store, raw: redis
     retried, other = await waiting(store, delay_ms=0), Store(store.client, "worker-b")
     await store.pause_all(True)
     await plan_sweep(store)
-    assert (await other.reclaim(10)).entries == []
+    assert (await other.look(10)).entries == []
     assert (await state_of(raw, retried.key)).place == "waiting"
     await store.pause_all(False)
     assert [entry.key for entry in (await swept(other, 10))[0]] == [retried.key]

@@ -11,6 +11,7 @@ from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.claiming import Promotion
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.timing import DEFAULT
+from tests.scripts.contents import dump
 from tests.scripts.states import (
     DEFERRED,
     DUE,
@@ -21,7 +22,6 @@ from tests.scripts.states import (
     ask,
     deferred,
     due_ms,
-    dump,
     entry_of,
     failed,
     in_delivery,

@@ -15,20 +15,9 @@ from redis_scheduler.task.kept import NO_RESULTS
 from redis_scheduler.task.label import LABEL_MARK, index_of
 from redis_scheduler.task.listing import TOKEN_MARK
 from redis_scheduler.task.timing import DEFAULT
+from tests.scripts.contents import counters, dump
 from tests.scripts.indexes import typed_keys
-from tests.scripts.states import (
-    MAKERS,
-    MISSING,
-    ask,
-    claimed,
-    counters,
-    dump,
-    in_delivery,
-    in_due,
-    new_task,
-    queued,
-    state_of,
-)
+from tests.scripts.states import MAKERS, MISSING, ask, claimed, in_delivery, in_due, new_task, queued, state_of
 from tests.support.names import KEYS
 from tests.support.store import Store
 
@@ -56,7 +45,10 @@ async def test_after_a_purge_of_everything_only_counters_group_and_writers_are_l
     writers = {KEYS.writer(store.name, verb).encode() for verb in ("schedule", "pause", "purge")}
     left = await dump(raw)
     assert (
-        set(left) == {KEYS.counters.encode(), KEYS.queue.encode(), b"group", b"pending", b"another-service"} | writers
+        set(left)
+        == {getattr(KEYS, name).encode() for name in ("counters", "queue", "series_listed")}
+        | {b"group", b"pending", b"another-service"}
+        | writers
     )
     assert (left[KEYS.queue.encode()], left[b"pending"]) == ([], [])
 

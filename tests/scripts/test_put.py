@@ -7,6 +7,7 @@ import redis.asyncio
 
 from redis_scheduler.store.written import Put
 from redis_scheduler.task.due import due_after
+from tests.scripts.contents import counters, dump
 from tests.scripts.indexes import typed_keys
 from tests.scripts.states import (
     DUE,
@@ -15,9 +16,7 @@ from tests.scripts.states import (
     PAUSED,
     Task,
     ask,
-    counters,
     due_ms,
-    dump,
     failed,
     in_delivery,
     in_due,

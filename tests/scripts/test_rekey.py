@@ -21,8 +21,9 @@ from redis_scheduler.task.listing import TOKEN_MARK, Listing, listing_of
 from redis_scheduler.task.record import read_record
 from tests.scripts import states
 from tests.scripts.conftest import Full
+from tests.scripts.contents import dump
 from tests.scripts.indexes import LETTER_BYTES, letters_of
-from tests.scripts.states import MAKERS, ask, dump
+from tests.scripts.states import MAKERS, ask
 from tests.support.audit import assert_whole
 from tests.support.names import KEYS, TEST_KEY
 from tests.support.store import Store

@@ -15,13 +15,12 @@ from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from redis_scheduler.task.timing import DEFAULT
+from tests.scripts.contents import counters, dump, traces
 from tests.scripts.states import (
     MAKERS,
     WEBHOOK,
     ask,
     claimed,
-    counters,
-    dump,
     entry_of,
     in_delivery,
     new_task,
@@ -29,7 +28,6 @@ from tests.scripts.states import (
     redelivered,
     set_idle,
     state_of,
-    traces,
     waits_ms,
 )
 from tests.support.names import KEYS

@@ -5,21 +5,8 @@ from dataclasses import replace
 import pytest
 import redis.asyncio
 
-from tests.scripts.states import (
-    DEAD,
-    DUE,
-    MAKERS,
-    MISSING,
-    ask,
-    change,
-    counters,
-    dead,
-    due_ms,
-    dump,
-    in_due,
-    record_of,
-    state_of,
-)
+from tests.scripts.contents import counters, dump
+from tests.scripts.states import DEAD, DUE, MAKERS, MISSING, ask, change, dead, due_ms, in_due, record_of, state_of
 from tests.support.names import KEYS
 from tests.support.store import Store, letters
 

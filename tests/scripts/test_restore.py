@@ -3,6 +3,8 @@
 import pytest
 import redis.asyncio
 
+from redis_scheduler.task.options import Options
+from tests.scripts.contents import counters, dump
 from tests.scripts.indexes import typed_keys
 from tests.scripts.states import (
     DEAD,
@@ -11,15 +13,17 @@ from tests.scripts.states import (
     FAILURE,
     MAKERS,
     PAUSED,
+    Task,
     ask,
-    counters,
+    claimed,
     due_ms,
-    dump,
+    failed,
     failure_of,
     kept,
     missing,
     record_of,
     state_of,
+    tail,
 )
 from tests.support.names import KEYS
 from tests.support.store import Store, letters
@@ -51,6 +55,20 @@ async def test_a_task_comes_back_with_its_times_its_type_and_its_failures(
     assert await failure_of(raw, failed.key) == second.failure
     assert await typed_keys(raw) == {"mail": {plain.key}}
     assert await counters(raw) == {"scheduled": 2}
+
+
+async def test_a_task_that_came_again_comes_back_with_how_often(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await missing(store)
+    wanted = kept(task)
+    wanted.tail = b',"again":2' + tail(options=Options(again_most=3))
+    assert letters(await store.restore([wanted])) == "U"
+    assert await record_of(raw, task.key) == b'{"due":%d' % wanted.due_ms + wanted.tail
+    await ask(raw, "ZADD", KEYS.due, 1, task.key)
+    await store.promote()
+    [claim] = await claimed(store, 1)
+    assert claim.record.again == 2
+    assert await store.again(failed(Task(task.key, claim))) == [1]
+    assert (await record_of(raw, task.key)).count(b',"again":3,"head":') == 1
 
 
 async def test_a_dead_letter_comes_back_as_one(store: Store, raw: redis.asyncio.Redis) -> None:

@@ -14,7 +14,8 @@ from redis_scheduler.task.repeat import Progress
 from redis_scheduler.task.series import Firing
 from redis_scheduler.task.summary import Summary, ended_tail, read_summary, summary_tail
 from tests.scripts import states
-from tests.scripts.states import MAKERS, ask, claimed, counters, new_task
+from tests.scripts.contents import counters
+from tests.scripts.states import MAKERS, ask, claimed, new_task
 from tests.support.names import KEYS
 from tests.support.store import Store
 

@@ -5,7 +5,8 @@ import redis.asyncio
 
 from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
-from tests.scripts.states import IN_DELIVERY, ask, dump, in_delivery, reclaimed, retriable, state_of
+from tests.scripts.contents import dump
+from tests.scripts.states import IN_DELIVERY, ask, in_delivery, reclaimed, retriable, state_of
 from tests.support.names import KEYS
 from tests.support.store import Store
 from tests.support.waiting import wait_until
@@ -62,7 +63,7 @@ async def test_only_the_consumer_that_is_named_is_deleted(
 @pytest.mark.parametrize("only", ["worker-a", "waiting"])
 async def test_naming_a_consumer_does_not_loosen_the_rules(only: str, store: Store, raw: redis.asyncio.Redis) -> None:
     task = await retriable(store)
-    [claim] = (await store.reclaim(1)).entries
+    [claim] = (await store.look(1)).entries
     assert (claim.key, await consumers(raw)) == (task.key, {"worker-a", "waiting"})
     before = await dump(raw)
     assert await store.retire(0, only) == 0

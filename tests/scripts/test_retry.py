@@ -8,7 +8,8 @@ import redis.asyncio
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.timing import DEFAULT
-from tests.scripts.states import IN_DELIVERY, WAITING, ask, counters, failed, in_delivery, state_of, waits_ms
+from tests.scripts.contents import counters
+from tests.scripts.states import IN_DELIVERY, WAITING, ask, failed, in_delivery, state_of, waits_ms
 from tests.support.names import KEYS
 from tests.support.store import Store
 

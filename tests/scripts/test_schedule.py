@@ -4,8 +4,9 @@ import redis.asyncio
 
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.task.timing import DEFAULT
+from tests.scripts.contents import counters
 from tests.scripts.indexes import typed_keys
-from tests.scripts.states import DUE, QUEUED, ask, counters, due_ms, new_task, record_of, state_of
+from tests.scripts.states import DUE, QUEUED, ask, due_ms, new_task, record_of, state_of
 from tests.support.names import KEYS
 from tests.support.store import Store
 

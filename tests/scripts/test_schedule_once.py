@@ -8,19 +8,30 @@ import redis.asyncio
 
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.store.answer_shape import redis_ms
+from redis_scheduler.store.keys import IDS_MARK
 from redis_scheduler.store.written import IDEMPOTENCY_ID_BYTES, OnceAnswer, OnceTask, StoredTask
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.conftest import Full
+from tests.scripts.contents import counters, dump
 from tests.scripts.indexes import typed_keys
-from tests.scripts.states import DUE, MISSING, QUEUED, ask, claimed, counters, dump, new_task, record_of, state_of
+from tests.scripts.states import DUE, MISSING, QUEUED, ask, claimed, new_task, record_of, state_of
 from tests.support.names import KEYS
 from tests.support.store import Store
 
 KEPT_MS = 60_000
 
 
-def once(name: str, mac: str = "mac", ttl_ms: int = 600_000, type_name: str | None = None) -> OnceTask:
-    return OnceTask(name, mac, new_task(ttl_ms, type_name))
+TOKEN, OTHER = "0123456789", "abcdef0123"
+
+
+def once(
+    name: str, mac: str = "mac", ttl_ms: int = 600_000, type_name: str | None = None, token: str | None = None
+) -> OnceTask:
+    return OnceTask(name, mac, new_task(ttl_ms, type_name), token and IDS_MARK + token)
+
+
+def some_of(token: str | None, name: str, count: int) -> list[OnceTask]:
+    return [once(f"{name}-{number}", token=token) for number in range(count)]
 
 
 async def stored(store: Store, *tasks: OnceTask, kept_ms: int = KEPT_MS, most: int = 1_000) -> list[object]:
@@ -109,6 +120,62 @@ async def test_no_more_ids_are_kept_than_may_be_and_none_is_dropped_early(
     assert len(await keys_of(store, once("c"))) == 1
 
 
+async def counted(raw: redis.asyncio.Redis, token: str = TOKEN) -> dict[int, int]:
+    fields = await ask(raw, "HGETALL", KEYS.ids_of(token))
+    return {int(end): int(count) for end, count in zip(fields[::2], fields[1::2], strict=True)}
+
+
+def kinds(found: list[object]) -> list[object]:
+    return ["stored" if isinstance(one, StoredTask) else one for one in found]
+
+
+@pytest.mark.parametrize("is_one_call", [True, False])
+async def test_a_token_has_no_more_ids_than_are_free_for_others(is_one_call: bool, store: Store) -> None:
+    async def give(tasks: list[OnceTask]) -> list[object]:
+        parts = [tasks] if is_one_call else [[task] for task in tasks]
+        return kinds([one for part in parts for one in await stored(store, *part, most=12)])
+
+    assert await give(some_of(TOKEN, "a", 8)) == ["stored"] * 6 + [OnceAnswer.TOKEN_FULL] * 2
+    assert await give(some_of(OTHER, "b", 4)) == ["stored"] * 3 + [OnceAnswer.TOKEN_FULL]
+    assert await give(some_of(TOKEN, "a", 8)) == ["stored"] * 6 + [OnceAnswer.TOKEN_FULL] * 2
+    assert await give(some_of(None, "c", 4)) == ["stored"] * 3 + [OnceAnswer.FULL]
+    assert await give(some_of(OTHER, "d", 1)) == [OnceAnswer.FULL]
+
+
+async def test_ids_of_a_token_count_until_they_have_ended(store: Store, raw: redis.asyncio.Redis) -> None:
+    await stored(store, *some_of(TOKEN, "a", 3), most=6)
+    assert await stored(store, once("b", token=TOKEN), most=6) == [OnceAnswer.TOKEN_FULL]
+    [[end_ms, count]] = (await counted(raw)).items()
+    now_ms = redis_ms(await ask(raw, "TIME"))
+    assert count == 3
+    assert KEPT_MS - 1_000 < end_ms - now_ms <= KEPT_MS * 17 / 16
+    assert 0 < await ask(raw, "PTTL", KEYS.ids_of(TOKEN)) <= KEPT_MS * 17 / 16
+    await ask(raw, "DEL", KEYS.ids_of(TOKEN))
+    await ask(raw, "HSET", KEYS.ids_of(TOKEN), now_ms, 3)
+    assert kinds(await stored(store, once("b", token=TOKEN), most=6)) == ["stored"]
+    assert list((await counted(raw)).values()) == [1]
+
+
+@pytest.mark.parametrize("value", [["SET", "foreign"], ["HSET", "x", "y"], ["HSET", str(10**13), "x"]])
+async def test_a_count_that_no_script_wrote_refuses_nothing(
+    value: list[str], store: Store, raw: redis.asyncio.Redis
+) -> None:
+    command, *content = value
+    await ask(raw, command, KEYS.ids_of(TOKEN), *content)
+    assert kinds(await stored(store, *some_of(TOKEN, "a", 2), most=6)) == ["stored"] * 2
+    if command == "SET":
+        assert await ask(raw, "GET", KEYS.ids_of(TOKEN)) == b"foreign"
+        assert await ask(raw, "TTL", KEYS.ids_of(TOKEN)) == -1
+    else:
+        assert (await ask(raw, "HVALS", KEYS.ids_of(TOKEN)))[-1] == b"2"
+
+
+async def test_ids_that_a_purge_forgot_are_not_held_against_their_token(store: Store) -> None:
+    await stored(store, *some_of(TOKEN, "a", 8), most=16)
+    await store.purge()
+    assert kinds(await stored(store, *some_of(TOKEN, "b", 8), most=16)) == ["stored"] * 8
+
+
 async def test_the_largest_batch_is_entered_whole(store: Store, raw: redis.asyncio.Redis) -> None:
     tasks = [once(f"{number}", ttl_ms=number % 2 * 90_000) for number in range(DEFAULT.batch_limit)]
     assert len(await keys_of(store, *tasks)) == DEFAULT.batch_limit
@@ -125,7 +192,7 @@ async def test_what_no_script_wrote_is_written_anew(value: str, store: Store, ra
 
 async def test_a_full_redis_leaves_nothing(full: Full, store: Store, raw: redis.asyncio.Redis) -> None:
     before = await dump(raw)
-    for tasks in ([once("a"), once("b", ttl_ms=0)], [once("a", type_name="mail")]):
+    for tasks in ([once("a"), once("b", ttl_ms=0)], [once("a", type_name="mail")], [once("a", token=TOKEN)]):
         async with full():
             with pytest.raises(StoreFull):
                 await stored(store, *tasks)

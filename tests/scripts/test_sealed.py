@@ -28,7 +28,7 @@ from tests.scripts import (
     test_update,
 )
 from tests.scripts.conftest import Full
-from tests.scripts.states import dump
+from tests.scripts.contents import dump
 from tests.scripts.test_tag import TAG, confined_to, other_tag
 from tests.scripts.verbs import VERBS
 from tests.support.names import KEYS, VAULT
@@ -62,6 +62,7 @@ SEALING = [
 @pytest.fixture
 async def client(redis_url: str) -> AsyncIterator[RedisClient]:
     client = RedisClient(redis_url, 3, SealedKeys(KEYS.tag, VAULT))
+    await client.ensure_checked()
     await client.create_group()
     yield client
     await client.aclose()
@@ -93,7 +94,9 @@ async def test_a_resent_write(name: str, store: Store, raw: Redis) -> None:
     await test_twice.test_a_resent_write_answers_as_the_first_did_and_changes_nothing(name, store, raw)
 
 
-@pytest.mark.parametrize("name", ["retry", "defer", "bury", "fire", "again", "load", "promote and claim", "page"])
+@pytest.mark.parametrize(
+    "name", ["retry", "defer", "bury", "fire", "again", "load", "promote and claim", "claim", "page"]
+)
 async def test_a_resent_call(name: str, store: Store, raw: Redis) -> None:
     await test_twice.test_a_resent_call_of_a_worker_does_nothing(name, store, raw)
 

@@ -5,13 +5,14 @@ import redis.asyncio
 
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.filters import ANY
-from redis_scheduler.store.views import CHUNK_LIMIT, Views
+from redis_scheduler.store.views import CHUNK_LIMIT, Reading, Views
 from redis_scheduler.store.written import Operation, ShiftStep
 from redis_scheduler.task.label import index_of
 from redis_scheduler.task.record import decode_record
 from redis_scheduler.task.timing import LAST_MS
 from tests.scripts import states
-from tests.scripts.states import MAKERS, TTL_MS, Task, ask, due_ms, dump, in_due, paused, record_of, state_of
+from tests.scripts.contents import dump
+from tests.scripts.states import MAKERS, TTL_MS, Task, ask, due_ms, in_due, paused, record_of, state_of
 from tests.scripts.test_bell import heard
 from tests.support.names import KEYS, VAULT
 from tests.support.store import Store
@@ -86,13 +87,6 @@ async def test_a_step_is_made_once_and_in_its_turn(store: Store, raw: redis.asyn
     assert await shifted(store, task, other, of=step(2)) == Operation("mark", None, 2, 2, 14)
     assert await store.operation("id") == Operation("mark", None, 2, 2, 14)
     assert 86_000 < await ask(raw, "TTL", KEYS.operation("id")) <= 86_400
-
-
-async def test_an_operation_that_its_answer_ends_is_soon_forgotten(store: Store, raw: redis.asyncio.Redis) -> None:
-    stored = await Views(store.client).task((await in_due(store)).key)
-    assert stored is not None
-    assert await store.shift("id", step(cursor=None), [stored], is_kept=False) == Operation("mark", None, 1, 1, 7)
-    assert 0 < await ask(raw, "TTL", KEYS.operation("id")) <= 60
 
 
 async def test_a_step_that_is_only_noted_is_noted_once_and_in_its_turn(store: Store, raw: redis.asyncio.Redis) -> None:
@@ -183,7 +177,7 @@ async def test_what_is_paused_or_resumed_meanwhile_is_moved_once(
     before = {key: decode_record(await record_of(raw, key)).due for key in keys}
     views, cursor, touched = Views(store.client), None, 0
     for number in range(1, 100):
-        page = await views.planned(40, cursor, ANY, by_ms > 0, 9, 2**30)
+        page = await views.planned(40, cursor, ANY, by_ms > 0, Reading(9, 2**30))
         done = await store.shift("id", ShiftStep(number, page.looked_at, "mark", page.next, by_ms), page.tasks)
         assert done is not None
         met = [task.key for task in page.tasks]

@@ -3,13 +3,12 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.timing import DEFAULT
+from tests.scripts.contents import dump
 from tests.scripts.states import (
     ask,
     claimed,
-    dump,
     failed,
     in_delivery,
     leave_gap,
@@ -23,12 +22,6 @@ from tests.scripts.states import (
 from tests.support.modelled import id_order
 from tests.support.names import KEYS
 from tests.support.store import Store
-
-
-@pytest.fixture
-def other(client: RedisClient) -> Store:
-    """Another worker's transitions."""
-    return Store(client, "worker-b")
 
 
 async def many_in_delivery(store: Store, count: int) -> list[Claim]:
@@ -56,7 +49,7 @@ async def test_a_small_limit_reaches_as_far(limit: int, store: Store, other: Sto
     claims = await many_in_delivery(store, 700)
     await set_idle(raw, DEFAULT.window_ms, claims[-1])
     await plan_sweep(store)
-    taken = (await other.reclaim(limit)).entries
+    taken = (await other.look(limit)).entries
     assert [claim.key for claim in taken] == [claims[-1].key]
 
 
@@ -96,7 +89,7 @@ async def test_before_the_next_step_is_due_nobody_sweeps(store: Store, other: St
 async def test_a_next_step_further_away_than_any_interval_is_not_waited_for(store: Store) -> None:
     task = await waiting(store, delay_ms=0)
     await plan_sweep(store, in_ms=3_600_000)
-    taken = (await store.reclaim(10)).entries
+    taken = (await store.look(10)).entries
     assert [claim.key for claim in taken] == [task.key]
 
 
@@ -105,7 +98,7 @@ async def test_a_call_that_arrives_late_is_void_and_the_next_one_is_not(
 ) -> None:
     task = await waiting(store, delay_ms=0)
     await plan_sweep(store, in_ms=900)
-    await other.reclaim(10)
+    await other.look(10)
     assert other._clock_offset_ms is not None
     late_ms = DEFAULT.sweep_void_after_ms + 1_000
     other._clock_offset_ms = (other._clock_offset_ms[0] - late_ms, other._clock_offset_ms[1])
@@ -113,7 +106,7 @@ async def test_a_call_that_arrives_late_is_void_and_the_next_one_is_not(
     before = await dump(raw)
     assert await swept(other, 10) == ([], DEFAULT.sweep_waiting_interval_ms / 1000)
     assert await dump(raw) == before
-    taken = (await other.reclaim(10)).entries
+    taken = (await other.look(10)).entries
     assert [claim.key for claim in taken] == [task.key]
 
 
@@ -136,7 +129,7 @@ async def test_a_failure_recorded_after_a_gap_does_not_end_the_hold(
     delivering, failing, releasing = [await in_delivery(store) for _ in range(3)]
     await set_idle(raw, DEFAULT.window_ms, delivering.claim)
     await leave_gap(store)
-    await other.reclaim(10)
+    await other.look(10)
     assert await store.retry(failed(failing)) == [1]
     assert await store.release([releasing.claim]) == [1]
     taken, wait_s = await swept(other, 10)
@@ -156,7 +149,7 @@ async def test_what_no_other_worker_holds_is_not_held(store: Store, raw: redis.a
         await raw.delete(KEYS.sweep)
     else:
         await leave_gap(store)
-    taken = (await store.reclaim(10)).entries
+    taken = (await store.look(10)).entries
     assert {claim.key for claim in taken} == {task.key, own.key}
 
 
@@ -171,5 +164,5 @@ async def test_a_release_brings_the_sweep_at_once(store: Store, other: Store) ->
     task = await in_delivery(store)
     await plan_sweep(store, in_ms=900)
     await store.release([task.claim])
-    taken = (await other.reclaim(10)).entries
+    taken = (await other.look(10)).entries
     assert [claim.key for claim in taken] == [task.key]

@@ -7,7 +7,8 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.keys import Keys, tag_of
+from redis_scheduler.store.keys import Keys
+from redis_scheduler.store.tag import tag_of
 from tests.scripts.states import ask, state_of
 from tests.scripts.verbs import VERBS
 from tests.support.names import KEYS

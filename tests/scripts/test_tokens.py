@@ -12,8 +12,9 @@ from redis_scheduler.store.token import Token, digest_of, encode_token
 from redis_scheduler.store.tokens import NO_SHARE, Share, Taken, Tokens, Written
 from redis_scheduler.task.listing import TOKEN_MARK
 from tests.scripts.conftest import Full
+from tests.scripts.contents import dump
 from tests.scripts.indexes import owned_by
-from tests.scripts.states import ask, dump, new_task
+from tests.scripts.states import ask, new_task
 from tests.support.names import KEYS
 from tests.support.store import Store
 
@@ -95,7 +96,7 @@ async def test_a_second_s_worth_may_come_at_once_and_then_the_rate_counts(
 ) -> None:
     tokens, token = Tokens(client), limited(rate=5)
     assert [(await tokens.take(ID, token, ONE, NO_SHARE, 1))[0] for _ in range(5)] == [Taken.TAKEN] * 5
-    taken, wait_ms = await tokens.take(ID, token, ONE, NO_SHARE, 1)
+    taken, wait_ms, _ = await tokens.take(ID, token, ONE, NO_SHARE, 1)
     assert taken is Taken.WAIT
     assert 0 < wait_ms <= 200
     assert (await tokens.take("1123456789", token, ONE, NO_SHARE, 1))[0] is Taken.TAKEN
@@ -106,8 +107,8 @@ async def test_a_second_s_worth_may_come_at_once_and_then_the_rate_counts(
 
 async def test_many_at_once_are_taken_whole_and_what_follows_waits(client: RedisClient) -> None:
     tokens, token = Tokens(client), limited(rate=0.5)
-    assert await tokens.take(ID, token, Share(10, 0), NO_SHARE, 10) == (Taken.TAKEN, 0)
-    taken, wait_ms = await tokens.take(ID, token, ONE, NO_SHARE, 1)
+    assert await tokens.take(ID, token, Share(10, 0), NO_SHARE, 10) == (Taken.TAKEN, 0, Share(-1, -1))
+    taken, wait_ms, _ = await tokens.take(ID, token, ONE, NO_SHARE, 1)
     assert taken is Taken.WAIT
     assert 19_000 < wait_ms <= 20_000
 
@@ -122,18 +123,18 @@ async def test_what_waits_and_what_is_coming_counts(store: Store, raw: redis.asy
         *((2, 0, Taken.TAKEN), (3, 0, Taken.TASKS), (1, 1, Taken.TAKEN), (1, 2, Taken.TASKS)),
         *((0, 9, Taken.TAKEN), (-1, 9, Taken.TAKEN)),
     ):
-        taken, number = await tokens.take(ID, full, Share(entering, 10**9), Share(coming, 0), 0)
+        taken, number, _ = await tokens.take(ID, full, Share(entering, 10**9), Share(coming, 0), 0)
         assert (taken, number) == (wanted, 2 if wanted is Taken.TASKS else 0)
     small = limited(task_bytes=has + 100)
     for growing, coming, wanted in (
         *((100, 0, Taken.TAKEN), (101, 0, Taken.BYTES), (40, 60, Taken.TAKEN), (40, 61, Taken.BYTES)),
         *((0, 999, Taken.TAKEN), (-5, 999, Taken.TAKEN)),
     ):
-        taken, number = await tokens.take(ID, small, Share(10**9, growing), Share(0, coming), 0)
+        taken, number, _ = await tokens.take(ID, small, Share(10**9, growing), Share(0, coming), 0)
         assert (taken, number) == (wanted, has if wanted is Taken.BYTES else 0)
     assert await raw.exists(KEYS.token_rate(ID)) == 0
     await ask(raw, "SET", KEYS.owned("1123456789"), "foreign")
-    assert await tokens.take("1123456789", full, Share(4, 9), NO_SHARE, 0) == (Taken.TAKEN, 0)
+    assert await tokens.take("1123456789", full, Share(4, 9), NO_SHARE, 0) == (Taken.TAKEN, 0, Share(0, -1))
     await raw.unlink(KEYS.owned("1123456789"))
 
 
@@ -148,4 +149,4 @@ async def test_in_a_full_redis_what_enters_is_refused(client: RedisClient, full:
     async with full():
         with pytest.raises(StoreFull):
             await Tokens(client).take(ID, limited(rate=5), ONE, NO_SHARE, 1)
-        assert await Tokens(client).take(ID, limited(tasks=5), ONE, NO_SHARE, 1) == (Taken.TAKEN, 0)
+        assert await Tokens(client).take(ID, limited(tasks=5), ONE, NO_SHARE, 1) == (Taken.TAKEN, 0, Share(0, -1))

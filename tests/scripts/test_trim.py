@@ -11,8 +11,9 @@ from redis_scheduler.task.kept import DEFAULT, Kept
 from redis_scheduler.task.timing import DEFAULT as TIMING
 from redis_scheduler.task.timing import Timing
 from tests.scripts import states
+from tests.scripts.contents import counters, traces
 from tests.scripts.indexes import LETTER_BYTES, letters_of
-from tests.scripts.states import DEAD, MAKERS, MISSING, ask, counters, state_of
+from tests.scripts.states import DEAD, MAKERS, MISSING, ask, state_of
 from tests.support.names import KEYS
 from tests.support.store import Store
 
@@ -51,7 +52,7 @@ async def test_only_the_dead_are_dropped(
         assert await counters(raw) == counted | ({"dead_dropped": 1} if state == "dead" else {})
         dropped = 0
     if state == "dead":
-        assert await states.traces(raw, task) == []
+        assert await traces(raw, task) == []
 
 
 async def test_what_is_older_than_its_time_goes_and_the_rest_says_when(

@@ -8,11 +8,12 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.store.claiming import Promotion
+from redis_scheduler.store.claiming import Claimed, Promotion
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.retention import Trim
 from redis_scheduler.store.written import Put
 from redis_scheduler.task.claim import Entry
+from tests.scripts.contents import dump
 from tests.scripts.states import (
     MISSING,
     Task,
@@ -20,7 +21,6 @@ from tests.scripts.states import (
     change,
     claimed,
     dead,
-    dump,
     in_delivery,
     in_due,
     kept,
@@ -115,6 +115,12 @@ async def run_call(store: Store) -> tuple[Call, str]:
     return lambda: store.run([task.key]), task.key
 
 
+async def run_series_call(store: Store) -> tuple[Call, str]:
+    """A call that is sent again was not told before."""
+    task = await in_due(store)
+    return lambda: store.run([task.key], are_series=[1]), task.key
+
+
 async def acknowledge_call(store: Store) -> tuple[Call, str]:
     task = await awaiting(store)
     return lambda: store.acknowledge([said(task)]), task.key
@@ -140,6 +146,7 @@ WRITES = {
     "pause": pause_call,
     "resume": resume_call,
     "run": run_call,
+    "run of a series": run_series_call,
     "acknowledge": acknowledge_call,
     "purge": purge_call,
 }
@@ -219,6 +226,7 @@ async def test_two_writers_with_the_same_numbers_do_not_meet(
 NOTHING: dict[str, Any] = {
     "promote": Promotion(0, None),
     "promote and claim": Promotion(0, None),
+    "claim": Claimed(),
     "settle": [0],
     "finish": [0],
     "retry": [0],
@@ -233,6 +241,7 @@ NOTHING: dict[str, Any] = {
     "again": [0],
     "release": [0],
     "retire": 0,
+    "sign in": 0,
     "watch": None,
     "trim": Trim(0, None),
 }
@@ -276,11 +285,11 @@ async def test_a_resent_call_of_a_worker_does_nothing(name: str, store: Store, r
     )
 
 
-async def test_what_a_lost_answer_of_reclaim_took_is_listed_as_pending(store: Store, raw: redis.asyncio.Redis) -> None:
-    verb = VERBS["reclaim"]
+async def test_what_a_lost_answer_of_a_look_took_is_listed_as_pending(store: Store, raw: redis.asyncio.Redis) -> None:
+    verb = VERBS["look"]
     task: Task = await verb.make(store)
-    taken = (await store.reclaim(10)).entries
+    taken = (await store.look(10)).entries
     before = await dump(raw)
-    assert (await store.reclaim(10)).entries == []
+    assert (await store.look(10)).entries == []
     assert await dump(raw) == before
     assert await store.pending(10) == taken == [Entry(task.claim.id, task.key, 1)]

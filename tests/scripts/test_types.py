@@ -13,7 +13,7 @@ from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.written import Put
 from redis_scheduler.task.label import index_of
-from redis_scheduler.task.listing import TOKEN_MARK, Listing
+from redis_scheduler.task.listing import SERIES, TOKEN_MARK, Listing
 from redis_scheduler.task.record import DEFAULT_TYPE
 from tests.scripts import states
 from tests.scripts.indexes import owned_by, typed_keys
@@ -27,7 +27,14 @@ ORDER, USER = index_of("order=17"), index_of("user=a b")
 
 TOKEN = TOKEN_MARK + "0123456789"
 
-NAMES: tuple[tuple[str, ...], ...] = (("mail",), ("mail", ORDER, USER), (ORDER,), (TOKEN,), ("mail", ORDER, TOKEN))
+NAMES: tuple[tuple[str, ...], ...] = (
+    ("mail",),
+    ("mail", ORDER, USER),
+    (ORDER,),
+    (TOKEN,),
+    (SERIES,),
+    ("mail", ORDER, SERIES, TOKEN),
+)
 """Under which names a task may be listed."""
 
 LISTED: dict[str, tuple[Maker, bool]] = {

@@ -10,6 +10,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.record import decode_record
 from redis_scheduler.task.timing import DEFAULT
+from tests.scripts.contents import counters, dump
 from tests.scripts.states import (
     DEAD,
     DEFERRED,
@@ -25,10 +26,8 @@ from tests.scripts.states import (
     ask,
     change,
     claimed,
-    counters,
     deferred,
     due_ms,
-    dump,
     entry_of,
     failed,
     in_delivery,

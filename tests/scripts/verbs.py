@@ -14,6 +14,7 @@ from redis_scheduler.store.limiting import Asked, Judged, Limiting
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.rekeying import Rekeying
 from redis_scheduler.store.retention import Retention
+from redis_scheduler.store.sign_ins import OWN, SignIns
 from redis_scheduler.store.token import Token
 from redis_scheduler.store.tokens import NO_SHARE, Share, Tokens
 from redis_scheduler.store.vault import Vault
@@ -185,7 +186,7 @@ async def _retriable_after_clock_set(store: Store) -> Task:
 
 async def _deferred_before_clock_set(store: Store) -> Task:
     task = await _set_clock_back(store, await states.deferred(store))
-    await store.reclaim(10)
+    await store.look(10)
     return task
 
 
@@ -225,18 +226,35 @@ async def _judge(store: Store) -> Any:
     return await Limiting(store.client, breaking=Breaking(5)).judge([Judged(LIMIT, 1, 0)])
 
 
-ALERTS_EVERY_MS = 60_000
+def alerts(store: Store) -> Alerts:
+    return Alerts(store.client, "worker-a", every_ms=60_000, turn_ms=5_000)
 
 
 async def _alert(store: Store, task: Task) -> Any:
     now_ms = int(await store.client.command("HGET", KEYS.alerts, "turn") or 1)
-    return await Alerts(store.client, ALERTS_EVERY_MS).note(Turn(now_ms, None), [Found("late", 0, "by 5 s")])
+    return await alerts(store).note(Turn(now_ms), [Found("late", 0, "by 5 s")], {0: now_ms})
 
 
 async def _with_turn(store: Store) -> Task:
     task = await states.in_due(store)
-    await Alerts(store.client, ALERTS_EVERY_MS).take_turn(5_000)
+    await alerts(store).take_turn()
     return task
+
+
+async def _with_copy(store: Store) -> Task:
+    task = await states.in_due(store)
+    await alerts(store).copy(1, [(b"is:late", b"1 5 5 0"), (b"tell:1", b"began 0 5 late\nby 5 s")])
+    return task
+
+
+async def _copy(store: Store, task: Task) -> Any:
+    await alerts(store).copy(2, [(b"is:ledger", b"1 9 9 0"), (b"number", b"1")])
+    _, fields = await alerts(store).noted()
+    return sorted(fields)
+
+
+async def _keep_turn(store: Store, task: Task) -> Any:
+    return await alerts(store).keep_turn()
 
 
 RELEASED = State("waiting", owner="waiting")
@@ -260,6 +278,7 @@ VERBS: dict[str, Verb] = {
     "resume": Verb(states.paused, lambda store, task: store.resume([task.key]), DUE, DUE),
     "run": Verb(states.waiting, lambda store, task: store.run([task.key]), DEFERRED, State("queued", attempts=1)),
     "run of a paused task": Verb(states.paused, lambda store, task: store.run([task.key]), DUE, DUE),
+    "run of a series": Verb(states.queued, lambda store, task: store.run([task.key], are_series=[1]), QUEUED, QUEUED),
     "shift": Verb(states.in_due, _shift, DUE, DUE),
     "shift of a paused task": Verb(states.paused, _shift, PAUSED, PAUSED),
     "clean": Verb(lambda store: states.in_due(store, "mail"), _clean, DUE, DUE),
@@ -274,6 +293,7 @@ VERBS: dict[str, Verb] = {
     "extend": Verb(states.awaiting, lambda store, task: store.acknowledge([said(task, "")]), AWAITING, AWAITING),
     "promote": Verb(states.overdue, lambda store, task: store.promote(), QUEUED, QUEUED),
     "promote and claim": Verb(states.overdue, lambda store, task: store.promote(most_claims=1), IN_DELIVERY, QUEUED),
+    "claim": Verb(states.queued, lambda store, task: store.claim(1), IN_DELIVERY, IN_DELIVERY),
     "hold": Verb(states.in_delivery, lambda store, task: store.hold([task.claim]), HELD, QUEUED),
     "admit": Verb(states.held, lambda store, task: limiting(store).admit(), QUEUED, QUEUED),
     "admit of a retry": Verb(states.held_retry, _give_back, State("queued", attempts=1), State("queued", attempts=1)),
@@ -299,10 +319,10 @@ VERBS: dict[str, Verb] = {
     "end and keep": Verb(states.in_delivery, _end_and_keep, MISSING, QUEUED),
     "release": Verb(states.in_delivery, lambda store, task: store.release([task.claim]), RELEASED, QUEUED),
     "renew": Verb(states.in_delivery, lambda store, task: store.renew([task.claim.id]), IN_DELIVERY, QUEUED),
-    "reclaim": Verb(states.retriable, lambda store, task: store.reclaim(10), REDELIVERED, State("queued", attempts=1)),
-    "reclaim after the clock was set back": Verb(
+    "look": Verb(states.retriable, lambda store, task: store.look(10), REDELIVERED, State("queued", attempts=1)),
+    "look after the clock was set back": Verb(
         _retriable_after_clock_set,
-        lambda store, task: store.reclaim(10),
+        lambda store, task: store.look(10),
         REDELIVERED,
         State("queued", attempts=1),
     ),
@@ -317,8 +337,13 @@ VERBS: dict[str, Verb] = {
     "tally": Verb(states.in_due, _tally, DUE, DUE),
     "live": Verb(states.in_due, lambda store, task: Workers(store.client).count(), DUE, DUE),
     "note": Verb(states.in_due, lambda store, task: Journal(store.client, 10).note(NOTE), DUE, DUE),
-    "watch": Verb(states.in_due, lambda store, task: Alerts(store.client, ALERTS_EVERY_MS).take_turn(5_000), DUE, DUE),
+    "watch": Verb(states.in_due, lambda store, task: alerts(store).take_turn(), DUE, DUE),
+    "watch that goes on": Verb(_with_turn, _keep_turn, DUE, DUE),
     "alert": Verb(_with_turn, _alert, DUE, DUE),
+    "alert copy": Verb(_with_copy, _copy, DUE, DUE),
+    "sign in": Verb(
+        states.in_due, lambda store, task: SignIns(store.client).begin("text", OWN, "token", 9_000), DUE, DUE
+    ),
     "token write": Verb(states.in_due, _token_write, DUE, DUE),
     "token find": Verb(_with_token, _token_find, DUE, DUE),
     "token take": Verb(states.in_due, _token_take, DUE, DUE),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from redis_scheduler.task.claim import Claim
-from tests.support.modelled import Modelled, Names, Tasks, letter_of
+from tests.support.modelled import TOLD, Modelled, Names, Tasks, letter_of
 
 
 @dataclass
@@ -59,7 +59,8 @@ class ApiModel(Tasks):
         if task.place == "dead" and ttl_ms is not None:
             return "X"
         letter = "D" if task.state.place in ("in delivery", "awaiting") else "U"
-        task.mark = ""
+        if task.mark != TOLD:
+            task.mark = ""
         if ttl_ms is not None:
             self._start_afresh(task, now_ms, ttl_ms)
         elif letter == "D":
@@ -117,10 +118,14 @@ class ApiModel(Tasks):
             task.wait_in_due(task.wait_ms, task.score if task.wait_ms else None)
         return letter
 
-    def run(self, key: str, delay_ms: int, now_ms: int) -> str:
-        """Nothing comes later by that but what is paused, and its time over."""
+    def run(self, key: str, delay_ms: int, now_ms: int, is_series: bool = False) -> str:
+        """Nothing comes later by that but what is paused, and its time over. A series is told once."""
         task = self.tasks[key]
         letter = letter_of(task)
+        if is_series and letter in "SFQWP":
+            if task.mark:
+                return "R"
+            task.mark = TOLD
         if letter == "P" and task.score is not None and now_ms < task.score <= now_ms + delay_ms:
             task.wait_in_due(task.wait_ms, task.score)
         elif letter == "P":

@@ -187,12 +187,17 @@ class ApiSteps(Steps):
 
     async def _run(self, step: Step) -> None:
         task, writer = self._known(step.which), WRITERS[step.who % 2]
+        if self.goal == "run told":
+            [task, *_] = self._told() or [task]
         before, delay_ms = task.state.place, LATER_MS if step.flag else 0
+        is_series = step.count > 1 or self.goal == "run told"
         move, now_ms = self.stores[writer].run, redis_ms(await ask(self.raw, "TIME"))
-        answers = await self._write(writer, "run", lambda: move([task.key], [delay_ms]))
-        assert letters(answers) == self.model.run(task.key, delay_ms, now_ms)
-        self.taken[f"run {before}"] += 1
+        answers = await self._write(writer, "run", lambda: move([task.key], [delay_ms], are_series=[int(is_series)]))
+        assert letters(answers) == self.model.run(task.key, delay_ms, now_ms, is_series)
+        self.taken[f"run {before}"] += letters(answers) != "R"
         self.taken["run later"] += step.flag
+        self.taken["run series"] += is_series
+        self.taken["run told"] += letters(answers) == "R"
 
     async def _shift(self, step: Step) -> None:
         """A step of an operation moves the due times of some tasks, and is sent twice."""

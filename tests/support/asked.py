@@ -23,4 +23,5 @@ async def asked(raw: redis.asyncio.Redis) -> AsyncIterator[list[list[str]]]:
 
 def calls_of(script: Script, commands: list[list[str]]) -> int:
     """How often a script was called."""
-    return sum(command[:2] == ["EVALSHA", script.sha] for command in commands)
+    digests = {script.sha, script.in_cluster.sha}
+    return sum(command[0] == "EVALSHA" and command[1] in digests for command in commands)

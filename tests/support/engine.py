@@ -4,12 +4,14 @@ variables.
     timers 5    so many timers, and nothing else
     workers 20  so many whole workers, each a consumer with timer and reclaimer
     faulty …    the service itself, whose sweep meets a fault of the program
-    worker …    the service itself, as `redis-scheduler worker …`
+    service …   the service itself, as `redis-scheduler …`
+    worker …    the same, as `redis-scheduler worker …`
 
-LEASE_MS, WINDOW_MS, RETIRE_IDLE_MS, RETIRE_INTERVAL_S, BUFFER_BYTES, REJOIN_INTERVAL_S, CHILD_END_S (a supervisor's
-`end_s`) and SERVER_STOP_S (the private Redis' `stop_s`) shorten what the product takes, so that a case need not wait
-for it; a lease is still renewed three times. OPEN_FILES is how many files the process may have open.
-With LONG_OWN_LEASE a worker takes its leases for as long as ever, whatever Redis was told.
+LEASE_MS, WINDOW_MS, RETIRE_IDLE_MS, RETIRE_INTERVAL_S, BUFFER_BYTES, REJOIN_INTERVAL_S, STALE_S, CHILD_END_S (a
+supervisor's `end_s`) and SERVER_STOP_S (the private Redis' `stop_s`) shorten what the product takes, so that a case
+need not wait for it; a lease is still renewed three times. OPEN_FILES is how many files the process may have open.
+With LONG_OWN_LEASE a worker takes its leases for as long as ever, whatever Redis was told. With UNWATCHED it delivers
+alerts, and looks for nothing to tell: the test does.
 """
 
 import asyncio
@@ -27,10 +29,11 @@ from redis_scheduler.engine import engine, reclaimer
 from redis_scheduler.engine.holdings import Holdings
 from redis_scheduler.engine.timer import Timer
 from redis_scheduler.logs import Events
-from redis_scheduler.process import embedded, service, streams, supervisor
+from redis_scheduler.process import alerting, embedded, service, streams, supervisor
+from redis_scheduler.process.alerting import Watch
 from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.service import WORKER_TIMEOUT_S, Service
-from redis_scheduler.store import claims
+from redis_scheduler.store import claims, generations
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.timing import DEFAULT, Timing
@@ -60,13 +63,22 @@ def _shortened() -> Timing:
         timing = replace(timing, retire_interval_s=interval_s)
     if interval_s := float(os.environ.get("REJOIN_INTERVAL_S", "0")):
         timing = replace(timing, rejoin_interval_s=interval_s)
+    if stale_s := float(os.environ.get("STALE_S", "0")):
+        generations.STALE_S = stale_s
     if files := int(os.environ.get("OPEN_FILES", "0")):
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     if end_s := float(os.environ.get("CHILD_END_S", "0")):
         vars(supervisor)["Supervisor"] = functools.partial(supervisor.Supervisor, end_s=end_s)
     if stop_s := float(os.environ.get("SERVER_STOP_S", "0")):
         vars(embedded)["EmbeddedServer"] = functools.partial(embedded.EmbeddedServer, stop_s=stop_s)
+    if os.environ.get("UNWATCHED"):
+        vars(alerting)["Watch"] = _Unwatched
     return timing
+
+
+class _Unwatched(Watch):
+    async def look(self) -> None:
+        pass
 
 
 async def _run_timers(url: str, count: int) -> None:
@@ -107,6 +119,8 @@ def main(part: str, *arguments: str) -> int:
     vars(service)["Service"] = functools.partial(Service, timing=timing)
     if part == "faulty":
         reclaimer.Reclaimer.run_once = _fault  # type: ignore[method-assign]  # a fault of the program
+        return cli.main(arguments)
+    if part == "service":
         return cli.main(arguments)
     if part not in ("timers", "workers"):
         return cli.main([part, *arguments])

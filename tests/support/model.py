@@ -12,6 +12,8 @@ from redis_scheduler.task.series import Firing
 from tests.support.api_model import ApiModel
 from tests.support.modelled import FORGETFUL, Modelled, id_order, names_of
 
+LEASE_MS = 15_000
+
 
 @dataclass
 class Model(ApiModel):
@@ -54,7 +56,7 @@ class Model(ApiModel):
             ):
                 task.owner = keys.WAITING
                 continue
-            task.owner, task.tries, task.wait_ms = worker, tries, 15_000
+            task.owner, task.tries, task.wait_ms = worker, tries, LEASE_MS
             taken.append(task)
             if 1 < tries <= self.timing.lost_workers_most:
                 lost.append(tries)
@@ -63,7 +65,7 @@ class Model(ApiModel):
     def renew(self, worker: str, entry: str) -> bool:
         for task in self.standing("pending"):
             if task.entry == entry and task.owner == worker:
-                task.wait_ms = 15_000
+                task.wait_ms = LEASE_MS
                 return True
         return False
 
@@ -149,6 +151,15 @@ class Model(ApiModel):
         for task in over:
             task.enter_queue()
         return over
+
+    def set_back(self) -> list[Modelled]:
+        """Redis' clock was set back, which is mended: leases begin anew that would not end in time. Return what comes
+        earlier by as much: what is deferred, and what is awaited; the rest comes at its own time."""
+        for task in self.standing("pending"):
+            if task.owner != keys.WAITING and task.wait_ms > LEASE_MS:
+                task.wait_ms = LEASE_MS
+        waiting = [task for task in self.standing("due", "awaiting") if task.wait_ms]
+        return [task for task in waiting if task.place == "awaiting" or task.score != task.due_ms]
 
     def bury(self, worker: str, claim: Claim, counts: bool) -> int:
         if not self.holds(worker, claim):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from redis_scheduler.store import keys
 from redis_scheduler.task.label import index_of
-from redis_scheduler.task.listing import TOKEN_MARK, Listing
+from redis_scheduler.task.listing import SERIES, TOKEN_MARK, Listing
 from redis_scheduler.task.timing import Timing
 from tests.scripts.states import DUE, State
 
@@ -17,12 +17,15 @@ FORGETFUL = "worker-c"
 """The worker that keeps no summary of what it ends."""
 
 TOKEN = TOKEN_MARK + "0123456789"
-LISTED = ("mail", index_of("order=17"), TOKEN)
+LISTED = ("mail", index_of("order=17"), SERIES, TOKEN)
 
 
 def names_of(listed: Listing) -> Names:
     return (listed,) if isinstance(listed, str) else listed
 
+
+TOLD = "!"
+"""The mark of a series that was told to run, as `failures` has it."""
 
 TOLERANCE_MS = 10_000
 """How far from the expected time another may be: an example may take so long on a loaded machine."""
@@ -89,7 +92,7 @@ class Modelled:
     def pause(self) -> None:
         if self.place in ("queued", "held"):
             self.wait_ms = 0
-        self.score = self.score if self.state == DUE else None
+        self.score = self.score if self.state == DUE and self.score == self.due_ms else None
         self._leave_queue()
         self.place = "paused"
 

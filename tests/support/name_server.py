@@ -1,12 +1,17 @@
 """A name server of the tests: answers as it is told, over UDP and TCP, or not at all. Real packets, no library."""
 
 import asyncio
+import os
+import random
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 NO_SUCH_NAME, SERVER_FAILURE, TRUNCATED = "no such name", "server failure", "truncated"
@@ -118,3 +123,30 @@ async def naming_apart(answer: Answer) -> AsyncIterator[NameServer]:
     finally:
         ended.set()
         await asyncio.to_thread(thread.join)
+
+
+def has_namespaces() -> bool:
+    """Whether processes can be given a name server of their own here."""
+    return (
+        os.geteuid() == 0
+        and shutil.which("unshare") is not None
+        and subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
+    )
+
+
+def command_asking(address: str, folder: Path) -> list[str]:
+    """Return what to put before a command, so that its processes ask the name server at port 53 of this address alone:
+    they see a resolv.conf of their own."""
+    conf = folder / "resolv.conf"
+    conf.write_text(f"nameserver {address}\n")
+    mounting = f'mount --make-rprivate / && mount --bind {conf} /etc/resolv.conf && exec "$@"'
+    return ["unshare", *([] if os.geteuid() == 0 else ["-r"]), "-m", "sh", "-c", mounting, "sh"]
+
+
+@asynccontextmanager
+async def naming_for_processes(answer: Answer, folder: Path) -> AsyncIterator[tuple[NameServer, list[str]]]:
+    """Run a name server until the end of the block; yield it, and what to put before a command that is to ask it."""
+    address = f"127.53.{random.randrange(256)}.{random.randrange(1, 255)}"
+    async with naming(answer, address, 53) as server:
+        server.ttl_s = 0
+        yield server, command_asking(address, folder)

@@ -9,22 +9,28 @@ import argparse
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import sys
 import tempfile
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import redis.asyncio
+from aiohttp import web
 
+from tests.support.name_server import command_asking
 from tests.support.receiver import receiving
-from tests.support.redis_process import RedisProcess, redis_process
+from tests.support.redis_process import RedisProcess, free_port, redis_process
 from tests.support.service import TOKEN, Client, Process, client_of, serving
+from tests.support.shards import scheduled_to_the_last
 
 SILENT = "127.0.0.99"
 """Where the name server is that never answers."""
@@ -32,16 +38,21 @@ SILENT = "127.0.0.99"
 WELL = 200
 """Tasks a minute that are delivered beside all of it."""
 
+FEW = ("127.0.1.17", "127.0.1.42", "127.0.1.88")
+"""The receivers that fail among a hundred."""
+
 BURST = 200_000
 BATCH = 1_000
 
 
 @dataclass(frozen=True)
 class Outage:
-    """What is staged. `says`: what the dashboard must say of it; `cause`, `remedy`: what an operator should find."""
+    """What is staged. `says`, `mends`: the first line of the dashboard must name the cause and the remedy so; `cause`,
+    `remedy`: what an operator should find."""
 
     stage: "Callable[[Stage], Awaitable[None]]"
     says: str
+    mends: str
     cause: str
     remedy: str
 
@@ -55,13 +66,16 @@ class Stage:
         self.database = database
         self.well = well
         self.tasks = BURST
+        self.port = int(os.environ.get("PORT", "0")) or free_port()
         self.variables = {"REDIS_URL": database.url, "HOST": "127.0.0.1", "RETRY_TIME": "5", "TIMEOUT": "2"}
+        # So that the page Try it can be tried, too.
+        self.variables["EGRESS_ALLOW"] = f"127.0.0.1:{self.port}"
         self.api: Client
         self.workers: list[Process] = []
 
-    async def start(self, *prefix: str, workers: int = 2) -> None:
-        """Start the API and workers."""
-        api = await self._serving("api", "api", PORT=os.environ.get("PORT", "0"))
+    async def start(self, *prefix: str, workers: int = 2, **of_api: str) -> None:
+        """Start the API and workers. `of_api`: variables of the API alone."""
+        api = await self._serving("api", "api", (), PORT=str(self.port), **of_api)
         self.api = await self.stack.enter_async_context(client_of(api))
         for number in range(workers):
             self.workers.append(await self._serving(f"worker{number}", "worker", prefix=prefix))
@@ -100,6 +114,21 @@ async def receiver_down(stage: Stage) -> None:
     await stage.schedule(f"http://127.0.0.1:{port}/orders", 400, 0, 60)
 
 
+async def few_fail(stage: Stage) -> None:
+    """Three of a hundred receivers fail, to which little is sent; all else is well."""
+    many = await stage.stack.enter_async_context(receiving(everywhere=True))
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=503 if request.host.startswith(FEW) else 200)
+
+    many.behaviour = answer
+    await stage.start()
+    for number in range(1, 101):
+        host = f"127.0.1.{number}"
+        count = 12 if host.startswith(FEW) else 60
+        await stage.schedule(f"http://{host}:{many.port}/orders", count, 0, count)
+
+
 async def workers_dead(stage: Stage) -> None:
     """All workers are killed."""
     await stage.start()
@@ -122,10 +151,7 @@ async def name_servers_silent(stage: Stage) -> None:
     """No name server answers the workers."""
     silent = stage.stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     silent.bind((SILENT, 53))
-    file = stage.folder / "resolv.conf"
-    file.write_text(f"nameserver {SILENT}\n")
-    mount = f'mount --bind {file} /etc/resolv.conf && exec "$0" "$@"'
-    await stage.start("unshare", *([] if os.geteuid() == 0 else ["-r"]), "-m", "sh", "-c", mount)
+    await stage.start(*command_asking(SILENT, stage.folder))
     await stage.schedule("http://shop.example/orders", 400, 0, 60)
 
 
@@ -136,39 +162,116 @@ async def burst(stage: Stage) -> None:
     await stage.schedule(stage.well, stage.tasks, 3 + stage.tasks / 8_000)
 
 
+async def redis_emptied(stage: Stage) -> None:
+    """Somebody flushes Redis."""
+    await stage.start()
+    await stage.schedule(stage.well, 20_000, 3_600, 3_600)
+    async with redis.asyncio.Redis(port=stage.database.port, protocol=2) as client:
+        await client.flushall()
+    await stage.schedule(stage.well, 5 * WELL, 0, 300)
+
+
+async def key_missing(stage: Stage) -> None:
+    """The API seals tasks with a key that the workers do not have."""
+    await stage.start(DATA_KEY=b64encode(secrets.token_bytes(32)).decode())
+    await stage.schedule(stage.well, 5 * WELL, 0, 300)
+
+
+async def limit_forgotten(stage: Stage) -> None:
+    """A receiver has a limit of one task a minute."""
+    await stage.start()
+    status, answer = await stage.api.call("PUT", f"/hosts/{urlsplit(stage.well).netloc}", json={"rate": 1, "per": 60})
+    assert status == 200, answer
+    await stage.schedule(stage.well, 400, 0, 60)
+
+
+async def shard_away(stage: Stage) -> None:
+    """One of two servers, a shard each, is gone."""
+    other = await stage.stack.enter_async_context(redis_process(stage.folder / "other"))
+    stage.variables["REDIS_URL"] = f"{stage.database.url},{other.url}"
+    await stage.start()
+    await scheduled_to_the_last(stage.api, stage.well, 2)
+    await stage.schedule(stage.well, 5 * WELL, 2, 300)
+    await asyncio.sleep(3)
+    await other.kill()
+
+
 OUTAGES = {
     "receiver-down": Outage(
         receiver_down,
         "receivers take no connection",
+        "See whether they run",
         "a receiver refuses connections",
         "start it again: its tasks are retried, and what died is replayed as a group (Dead letters)",
     ),
+    "few-fail": Outage(
+        few_fail,
+        "fail: most of their attempts in the last minutes, last by: answered 503",
+        "See whether it runs, and what it answers",
+        "three of a hundred receivers answer 503: 127.0.1.17, 127.0.1.42 and 127.0.1.88",
+        "mend them: their tasks are retried meanwhile, the others go on, and what died is replayed as a group",
+    ),
     "workers-dead": Outage(
-        workers_dead, "No worker runs", "all workers are dead", "start workers: all tasks are kept, and go out then"
+        workers_dead,
+        "No worker runs",
+        "Start one",
+        "all workers are dead",
+        "start workers: all tasks are kept, and go out then",
     ),
     "redis-nearly-full": Outage(
         redis_nearly_full,
         "of the memory",
+        "Give it more (maxmemory",
         "Redis uses over 90 % of its memory",
         "raise maxmemory, or delete dead letters and tasks that nobody needs",
     ),
     "name-servers-silent": Outage(
         name_servers_silent,
         "names of receivers cannot be looked up",
+        "/etc/resolv.conf",
         "no name server answers the workers",
         "mend /etc/resolv.conf or the name server: tasks are retried meanwhile",
     ),
     "burst": Outage(
         burst,
-        "Late:",
+        "more than 2 workers deliver",
+        "More workers, or more CONCURRENCY",
         "200,000 tasks came due at once",
         "nothing is lost, it takes its time: more workers, or more CONCURRENCY",
+    ),
+    "redis-emptied": Outage(
+        redis_emptied,
+        "Redis has lost all its data",
+        "Schedule them anew, or import a backup",
+        "Redis was flushed",
+        "import a backup (redis-scheduler import), or schedule anew; and see who flushed it",
+    ),
+    "key-missing": Outage(
+        key_missing,
+        "Workers lack the DATA_KEY",
+        "Give all workers the DATA_KEY of the API",
+        "the API seals tasks with a DATA_KEY that the workers were not given",
+        "start the workers with the API's DATA_KEY: the tasks wait, and go out then",
+    ),
+    "limit-forgotten": Outage(
+        limit_forgotten,
+        "holds tasks back",
+        "Raise the limit in Hosts, or forget it",
+        "the receiver has a limit of one task a minute",
+        "raise the limit, or forget it, in Hosts: what it holds goes out then",
+    ),
+    "shard-away": Outage(
+        shard_away,
+        "Shard 1 of 2 has not answered since",
+        "Start that Redis again",
+        "the Redis of one of two shards is down",
+        "start it again: its tasks wait, and go out then; the other shard goes on",
     ),
 }
 
 
 @asynccontextmanager
-async def staged(name: str, folder: Path, tasks: int = BURST) -> AsyncIterator[Stage]:
+async def staged(outage: Callable[[Stage], Awaitable[None]], folder: Path, tasks: int = BURST) -> AsyncIterator[Stage]:
     """Stage an outage until the end of the block."""
     async with AsyncExitStack() as stack:
         well = await stack.enter_async_context(receiving())
@@ -176,7 +279,7 @@ async def staged(name: str, folder: Path, tasks: int = BURST) -> AsyncIterator[S
         database = await stack.enter_async_context(redis_process(folder / "redis"))
         stage = Stage(stack, folder, database, f"{well.url}orders")
         stage.tasks = tasks
-        await OUTAGES[name].stage(stage)
+        await outage(stage)
         yield stage
 
 
@@ -190,7 +293,7 @@ async def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with tempfile.TemporaryDirectory(prefix="rs-outage-") as folder:
-        async with staged(given.name, Path(folder)) as stage:
+        async with staged(OUTAGES[given.name].stage, Path(folder)) as stage:
             print(f"dashboard  {stage.api.url}/ui/\ntoken      {TOKEN}", flush=True)
             if given.tell:
                 outage = OUTAGES[given.name]

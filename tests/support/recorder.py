@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import Receive, Scope, Send
 
+from redis_scheduler.api.closing import send_whole
 from redis_scheduler.api.limits import DEFAULT, Limits
 from redis_scheduler.api.protocol import JsonHttpProtocol
 from redis_scheduler.api.server import ApiServer, create_server, listen
@@ -56,14 +57,10 @@ class Recorder:
             await self.gate.wait()
         self.requests.append((scope["method"], path, body))
         echo = {"/large": self.large, "/half": b"x" * 50_000}.get(path, path.encode())
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [(b"content-length", b"%d" % len(echo))],
-            }
-        )
-        await send({"type": "http.response.body", "body": echo})
+        headers = [(b"content-length", b"%d" % len(echo))]
+        if not send_whole(send, 200, headers, echo):
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": echo})
 
 
 @asynccontextmanager

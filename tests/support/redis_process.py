@@ -26,6 +26,14 @@ BUS = 10_000
 """How far above its port a node of a cluster listens to the other nodes."""
 
 
+PORTS_MOST = 5
+"""So many ports are tried for one server."""
+
+
+class PortTaken(AssertionError):
+    """Another program took the server's port, or that of its bus, between the choice and the start."""
+
+
 def free_port(count: int = 1) -> int:
     """Return the first of `count` ports in a row that nothing listens on, on any address; nor on their ports for the
     bus.
@@ -64,6 +72,11 @@ def speaks_tls() -> bool:
     return "No tls-cert-file configured" in _output("--tls-port", "1", "--port", "0")
 
 
+def migrates_at_once() -> bool:
+    """Whether that server moves a slot of a cluster in one step."""
+    return "Valkey" in _output("--version") and server_version() >= (9, 0)
+
+
 class RedisProcess:
     """An append-only server (everysec) in a folder; its data outlives `stop` and `kill`."""
 
@@ -92,13 +105,18 @@ class RedisProcess:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
-        client = redis.asyncio.Redis(port=self.port, protocol=2, retry=Retry(NoBackoff(), 0))
+        retry = Retry(NoBackoff(), 0)
+        client = redis.asyncio.Redis(port=self.port, protocol=2, retry=retry, socket_timeout=1)
 
         async def serves() -> bool:
             assert self._process is not None
-            assert self._process.poll() is None, f"the server ended:\n{self._last_lines()}"
+            if self._process.poll() is not None:
+                said = f"the server ended:\n{self._last_lines()}"
+                raise PortTaken(said) if "Address already in use" in said else AssertionError(said)
             with contextlib.suppress(RedisError, OSError):
-                return bool(await client.ping())
+                await client.ping()
+                # Where the port was taken, the server of another run may answer.
+                return bool((await client.info("server"))["process_id"] == self.pid)
             return False
 
         try:
@@ -144,10 +162,18 @@ class RedisProcess:
 async def redis_process(
     folder: Path, *options: str, environment: Mapping[str, str] = MappingProxyType({})
 ) -> AsyncIterator[RedisProcess]:
-    """Run a server until the end of the block, with these variables beside those of this process."""
+    """Run a server until the end of the block, with these variables beside those of this process. Where another program
+    has taken its port meanwhile, it takes another one."""
     server = RedisProcess(folder, *options, environment=environment)
     try:
-        await server.start()
+        for number in range(1, PORTS_MOST + 1):
+            try:
+                await server.start()
+                break
+            except PortTaken:
+                if number == PORTS_MOST:
+                    raise
+                server.port = free_port()
         yield server
     finally:
         await server.kill()

@@ -22,6 +22,11 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+{servers}
+}}
+"""
+
+BEFORE_THE_SERVICE = """
     upstream service {{ server 127.0.0.1:{port}; keepalive 1; }}
     {map}
     server {{
@@ -32,7 +37,6 @@ http {{
             {fields}
         }}
     }}
-}}
 """
 
 HAPROXY = """
@@ -51,24 +55,24 @@ backend service
 
 
 def _nginx(folder: Path, port: int, own_port: int) -> list[str]:
-    text = NGINX.format(folder=folder, port=port, own_port=own_port, map="", fields='proxy_set_header Connection "";')
-    return _nginx_command(folder, text)
+    fields = 'proxy_set_header Connection "";'
+    return nginx(folder, BEFORE_THE_SERVICE.format(port=port, own_port=own_port, map="", fields=fields))
 
 
 def _nginx_for_websockets(folder: Path, port: int, own_port: int) -> list[str]:
     """As many are configured: offers of another protocol are passed on."""
-    text = NGINX.format(
-        folder=folder,
+    servers = BEFORE_THE_SERVICE.format(
         port=port,
         own_port=own_port,
         map='map $http_upgrade $connection_upgrade { default upgrade; "" ""; }',
         fields="proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;",
     )
-    return _nginx_command(folder, text)
+    return nginx(folder, servers)
 
 
-def _nginx_command(folder: Path, text: str) -> list[str]:
-    (folder / "nginx.conf").write_text(text)
+def nginx(folder: Path, servers: str) -> list[str]:
+    """Write a configuration with these servers into the folder; return the command that runs nginx by it."""
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, servers=servers))
     return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "nginx.log")]
 
 
@@ -98,7 +102,14 @@ async def reverse_proxy(kind: str, folder: Path, port: int) -> AsyncIterator[int
     """Run a proxy before 127.0.0.1:`port` until the end of the block; yield its port. `folder` exists and is its
     own."""
     own_port = free_port()
-    name, *arguments = PROXIES[kind](folder, port, own_port)
+    async with running(PROXIES[kind](folder, port, own_port), folder, own_port):
+        yield own_port
+
+
+@asynccontextmanager
+async def running(command: list[str], folder: Path, own_port: int) -> AsyncIterator[None]:
+    """Run a proxy until the end of the block; it listens at the port."""
+    name, *arguments = command
     with (folder / "output.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(_path(name) or name, *arguments, stdout=log, stderr=log)
     try:
@@ -112,8 +123,8 @@ async def reverse_proxy(kind: str, folder: Path, port: int) -> AsyncIterator[int
             writer.close()
             return True
 
-        await wait_until(listens, f"{kind} listens")
-        yield own_port
+        await wait_until(listens, f"{name} listens")
+        yield
     finally:
         if process.returncode is None:
             process.terminate()

@@ -16,8 +16,9 @@ from redis_scheduler.process.embedded import EmbeddedServer
 from redis_scheduler.process.server_binary import candidates, choose
 
 EMBEDDED = "embedded"
+CLUSTER = "cluster"
 KINDS = os.environ.get("REDIS_IMAGES", EMBEDDED).split(",")
-"""What the suite runs on: `embedded`, or images such as `redis:8,valkey/valkey:8`."""
+"""What the suite runs on: `embedded`, `cluster` of three masters, or images such as `redis:8,valkey/valkey:8`."""
 
 
 def put_asked_server_first(folder: Path) -> None:
@@ -40,6 +41,9 @@ def running(kind: str, folder: Path) -> Iterator[str]:
     if kind == EMBEDDED:
         with _embedded(folder) as url:
             yield url
+    elif kind == CLUSTER:
+        with _cluster(folder) as url:
+            yield url
     else:
         with _container(kind) as url:
             yield url
@@ -53,6 +57,20 @@ def _embedded(folder: Path) -> Iterator[str]:
         yield server.url
     finally:
         asyncio.run(server.stop())
+
+
+@contextmanager
+def _cluster(folder: Path) -> Iterator[str]:
+    from tests.support.several_redis import cluster_of
+
+    with asyncio.Runner() as runner:
+        # No node is to be taken for dead because the machine is busy.
+        cluster = cluster_of(folder / "node", "--cluster-node-timeout", "60000", replicas=0)
+        url = runner.run(cluster.__aenter__()).url
+        try:
+            yield url
+        finally:
+            runner.run(cluster.__aexit__(None, None, None))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import aiohttp
 
 from tests.support import starter
 from tests.support.documented import check_documented
+from tests.support.names import SHARDS
 from tests.support.waiting import wait_until
 
 TOKEN = "test-token"
@@ -35,7 +36,8 @@ class Process:
     ) -> None:
         number = len(list(folder.glob("service-*.log")))
         self.log_path = folder / f"service-{number}.log"
-        variables = {"PORT": "0", "DATA_DIR": str(folder / "data")} | variables
+        shards = {} if "," in variables.get("REDIS_URL", "") else _SHARDS
+        variables = {"PORT": "0", "DATA_DIR": str(folder / "data")} | shards | variables
         self._events: list[dict[str, Any]] = []
         self._read_bytes = 0
         with self.open_log() as log:
@@ -118,12 +120,17 @@ def _start(
     )
 
 
-_VARIABLES = re.findall(r'"([A-Z_]{4,})"', (Path(__file__).parents[2] / "src/redis_scheduler/settings.py").read_text())
+_SHARDS = {"SHARDS": str(SHARDS)} if SHARDS > 1 else {}
+"""Where tests run on several shards, so does each service that is told no other number, and has no servers of its own
+for them."""
+
+_SETTINGS = (Path(__file__).parents[2] / "src/redis_scheduler").glob("*settings.py")
+_VARIABLES = re.findall(r'"([A-Z_]{4,})"', "".join(path.read_text() for path in _SETTINGS))
 _READ_AT_START = {
     *_VARIABLES,
     # of engine.py
-    *("LEASE_MS", "WINDOW_MS", "RETIRE_IDLE_MS", "RETIRE_INTERVAL_S", "BUFFER_BYTES", "LONG_OWN_LEASE"),
-    *("REJOIN_INTERVAL_S", "CHILD_END_S", "SERVER_STOP_S", "OPEN_FILES"),
+    *("LEASE_MS", "WINDOW_MS", "RETIRE_IDLE_MS", "RETIRE_INTERVAL_S", "BUFFER_BYTES", "LONG_OWN_LEASE", "UNWATCHED"),
+    *("REJOIN_INTERVAL_S", "STALE_S", "CHILD_END_S", "SERVER_STOP_S", "OPEN_FILES"),
     *("TMPDIR", "COLUMNS", "REDIS_SCHEDULER_IMAGE", "PYTEST_CURRENT_TEST"),
     "PYTHONWARNINGS",  # what a supervisor starts reads it; what is forked has them as errors already
 }
@@ -136,6 +143,10 @@ class Client:
         self.session = session
         self.url = url
         self.headers = {"Authorization": token}
+
+    def with_token(self, token: str) -> "Client":
+        """Whoever asks the same API with another token."""
+        return Client(self.session, self.url, token)
 
     async def call(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         """Send a request; return its status and its JSON, a line whose `status` is the same."""
@@ -155,6 +166,10 @@ class Client:
         assert status == 200, content
         key: str = content["key"]
         return key
+
+    async def accepts(self, webhook: str, ttl: float = 0) -> bool:
+        """Whether a task is accepted now."""
+        return (await self.call("POST", "/schedule", json={"webhook": webhook, "ttl": ttl}))[0] == 200
 
     async def stats(self) -> dict[str, Any]:
         status, content = await self.call("GET", "/stats")

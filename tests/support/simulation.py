@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 from redis_scheduler.delivery.attempt import Deliverer
@@ -19,7 +20,7 @@ from redis_scheduler.engine.consumer import ShardAccess
 from redis_scheduler.engine.engine import Engine
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import Bell, QueueReader
-from redis_scheduler.store.claiming import Promotion
+from redis_scheduler.store.claiming import Claimed, Promotion
 from redis_scheduler.store.limiting import Limiting
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.outage import Outage
@@ -102,6 +103,7 @@ class Model:
         self.held_most = 0
         self.passed = 0
         self.client = self
+        self.outage = Outage()
         self._chance = chance
         self._timeout_s = timeout_s
         self._attempt_cpu_s = ATTEMPT_CPU_S * 10 ** chance.uniform(-0.5, 1)
@@ -147,12 +149,19 @@ class Model:
             self._has_come.set()
         return Promotion(moved, self._due[0][0] - now if self._due else None, found)
 
-    async def claim(self, limit: int, may_wait: bool = True) -> list[Entry]:
+    async def claim(self, limit: int, waited: Entry | None = None) -> Claimed:
         await self._call()
-        if not self._queue and may_wait:
+        return Claimed([self._claim(entry) for entry in ([waited] if waited else []) + self._taken(limit)])
+
+    async def claim_waiting(self, limit: int) -> list[Entry]:
+        await self._call()
+        if not self._queue:
             self._has_come.clear()
             await stop_or_interval(self._has_come, DEFAULT.block_ms / 1000)
             await self._call()
+        return self._taken(limit)
+
+    def _taken(self, limit: int) -> list[Entry]:
         return [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
 
     async def load(self, entries: Sequence[Entry]) -> tuple[list[Claim], int]:
@@ -204,7 +213,7 @@ class Model:
     def now_ms(self) -> float:
         return self._loop.time() * 1000
 
-    async def reclaim(self, limit: int) -> Sweep:
+    async def look(self, limit: int) -> Sweep:
         await self._call()
         now = self._loop.time()
         if limit == 0:
@@ -262,12 +271,13 @@ class Model:
 
     async def work(self, concurrency: int, retry_time_s: float, seconds: float) -> Engine:
         """Let an engine work for so long; return it as it is then."""
-        outage, never = Outage(), asyncio.Event()
+        never = asyncio.Event()
         store = cast(Store, self)
         policy = Policy(-1, round(retry_time_s * 1000))
-        reader, bell, deliverer = cast(QueueReader, self), cast(Bell, self), cast(Deliverer, self)
+        reader = cast(QueueReader, SimpleNamespace(claim=self.claim_waiting))
+        bell, deliverer = cast(Bell, self), cast(Deliverer, self)
         limiting = cast(Limiting, self)
-        engine = Engine([ShardAccess(store, reader, bell, outage, limiting)], deliverer, policy, concurrency)
+        engine = Engine({0: ShardAccess(store, reader, bell, self.outage, limiting)}, deliverer, policy, concurrency)
         parts = [
             engine.deliver(never, never, 0),
             engine.consumers[0].reclaimer.run(never),

@@ -31,7 +31,7 @@ NEEDS = {
     **dict.fromkeys(("schedule", "schedule_once"), "room"),
     "come_due": "later",
     "promote": "due now",
-    "claim": "queued",
+    **dict.fromkeys(("claim", "claim_and_read"), "queued"),
     "load": "unloaded",
     "recover": "pending",
     "run_out": "pending later",
@@ -73,6 +73,7 @@ BROUGHT_BY = {
     "missing": "cancel",
     "gone": "cancel",
     "stored": "schedule_once",
+    "told": "run",
 }
 """The verb after which it is there."""
 
@@ -94,12 +95,17 @@ TAKEN_BY = {
     "come_due deferred": ("come_due", "deferred later"),
     "come_due due": ("come_due", "due later"),
     "claim nothing": ("claim", ALWAYS),
+    "claim_and_read nothing": ("claim_and_read", ALWAYS),
     "discard nothing": ("discard", "task"),
     "reclaim nothing": ("reclaim", ALWAYS),
     "reclaim awaited": ("reclaim", "overdue"),
     "pause_all due": ("pause_all", "due now"),
     "pause_all over": ("pause_all", "over"),
     "pause_all awaited": ("pause_all", "awaited"),
+    "set_back leased": ("set_back", "unloaded"),
+    **{f"set_back {place}": ("set_back", f"{place} later") for place in ("due", "deferred")},
+    "run told": ("run", "told"),
+    "set_back awaiting": ("set_back", "awaited later"),
     **{f"restore {place}": ("restore", "gone") for place in ("due", "paused", "dead")},
 }
 """Kinds that need something else than their verb or name says."""

@@ -19,13 +19,16 @@ from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import NO_RESULTS
 from redis_scheduler.task.label import index_of
+from redis_scheduler.task.listing import SERIES
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.timing import DEFAULT
+from tests.scripts.contents import counters
 from tests.scripts.indexes import LETTER_BYTES, letters_of, typed_keys
-from tests.scripts.states import FAILURE, TTL_MS, ask, counters, state_of, tail
+from tests.scripts.states import FAILURE, TTL_MS, ask, state_of, tail
 from tests.support.model import Model
-from tests.support.modelled import FORGETFUL, TOKEN, Modelled, Names
+from tests.support.modelled import FORGETFUL, TOKEN, TOLD, Modelled, Names, letter_of
 from tests.support.names import KEYS, VAULT
+from tests.support.routed import master_of
 from tests.support.steering import PLACES
 from tests.support.store import Store
 from tests.support.together import Together
@@ -62,7 +65,7 @@ class Connections:
 
     def __init__(self, url: str, names: Keys = KEYS) -> None:
         # Answers as they come.
-        self.raw = Together.from_url(url, protocol=2)
+        self.raw = Together.from_url(master_of(url), protocol=2)
         self.raw.response_callbacks.clear()
         self.client = RedisClient(url, 3, names)
         self.readers = {name: QueueReader(self.client, name) for name in WORKERS}
@@ -171,7 +174,7 @@ class Steps:
         assert [getattr(ledger, place) for place in places] == [len(model.standing(place)) for place in places]
 
     async def _problems(self) -> list[str]:
-        return [finding.text async for finding in audit(self.shared.client)]
+        return [finding.text async for finding in audit(self.shared.client, has_all_series=True)]
 
     async def _write(self, writer: str, verb: str, call: Callable[[], Awaitable[Any]]) -> Any:
         """Send a batch; keep it, so that it may be sent again."""
@@ -194,6 +197,10 @@ class Steps:
         if wanted:
             return wanted[which // 2 % len(wanted)]
         return tasks[-1] if which == 7 or not alive else alive[which // 2 % len(alive)]
+
+    def _told(self) -> list[Modelled]:
+        """Series that were told to run, and that can be told again."""
+        return [task for task in self.model.tasks.values() if task.mark == TOLD and letter_of(task) in "SFQWP"]
 
     def _one_of(self, tasks: list[Modelled], which: int) -> Modelled:
         """One of some tasks: of the goal's place, if it names that."""
@@ -230,8 +237,8 @@ class Steps:
         if (writer, task.key) not in self.reads or reads:
             await self._read_as(writer, task)
         expected, due_ms = self.reads.get((writer, task.key), (b"{}", 0))
-        # A type stays as it was, labels may change.
-        kept = [[name for name in task.listed or () if name == wanted] for wanted in ("mail", TOKEN)]
+        # A type stays as it was, and what is a series; labels may change.
+        kept = [[name for name in task.listed or () if name in wanted] for wanted in (("mail",), (SERIES, TOKEN))]
         listed = task.listed and (*kept[0], index_of(f"order={step.count}"), *kept[1])
         return Change(task.key, expected, self._tail(listed), ttl_ms, due_ms, listed, task.listed)
 

@@ -9,11 +9,11 @@ from redis_scheduler.store.tokens import Tokens, Written
 ALL_RIGHTS = tuple(RIGHTS)
 
 
-async def make_token(client: RedisClient, *can: str, **fields: Any) -> str:
+async def make_token(client: RedisClient, *can: str, name: str = "test", **fields: Any) -> str:
     """Make a token that may do this; return its text."""
     token_id = new_id()
     text = new_text(token_id)
-    token = Token("test", digest_of(text.encode()), can, 1, **fields)
+    token = Token(name, digest_of(text.encode()), can, 1, **fields)
     assert await Tokens(client).write(token_id, b"", token) is Written.DONE
     return text
 

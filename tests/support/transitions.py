@@ -21,6 +21,7 @@ WEIGHTS = {
     "come_due": 4,
     "promote": 6,
     "claim": 6,
+    "claim_and_read": 3,
     "load": 3,
     "recover": 2,
     "settle": 4,
@@ -55,6 +56,7 @@ WEIGHTS = {
     "acknowledge": 5,
     "run_out_awaited": 3,
     "pause_all": 1,
+    "set_back": 1,
     "lose": 1,
     "purge": 1,
     "retire": 1,
@@ -63,7 +65,7 @@ WEIGHTS = {
 }
 """How often each verb is chosen, where it has something to do."""
 
-SELDOM = ("claim", "discard", "reclaim", "settle", "retry")
+SELDOM = ("claim", "claim_and_read", "discard", "reclaim", "settle", "retry")
 """Verbs that are tried, now and then, also where they change nothing."""
 
 
@@ -125,6 +127,7 @@ class Example(ApiSteps, WorkerSteps, OutcomeSteps):
             "dead stale": any(task.place == "dead" for _, task in stale),
             "stored": bool(self.stored) and alive < ALIVE_MOST,
             "written": bool(self.last_writes),
+            "told": bool(self._told()),
             "losable": bool(self._losable()),
             "sealed": self.is_sealed,
         }

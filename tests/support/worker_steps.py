@@ -8,10 +8,14 @@ from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.record import decode_record
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import ask
-from tests.support.modelled import Modelled
+from tests.support.model import LEASE_MS
+from tests.support.modelled import TOLD, TOLERANCE_MS, Modelled
 from tests.support.names import KEYS
 from tests.support.steps import REPEATS_MOST, WORKERS, Step, Steps
 from tests.support.store import letters
+
+SET_BACK_MS = 20_000
+"""By so much is Redis' clock set back: longer than an example takes, shorter than what is deferred."""
 
 
 class WorkerSteps(Steps):
@@ -59,10 +63,7 @@ class WorkerSteps(Steps):
         expected = self.model.claim(worker, min(claims, moved))
         for task in expected:
             assert self.model.renew(worker, task.entry or "")
-        assert [(claim.id, claim.key, claim.record, claim.attempts, claim.tries) for claim in promotion.claims] == [
-            (task.entry or "", task.key, decode_record(task.record), task.attempts, 1) for task in expected
-        ]
-        self._note_claims(worker, promotion.claims)
+        self._note_read(worker, promotion.claims, expected)
         self.taken["promote and claim"] += len(expected)
 
     async def _claim(self, step: Step) -> None:
@@ -84,6 +85,27 @@ class WorkerSteps(Steps):
         self.unloaded[worker] += entries
         self.taken["claim"] += len(entries)
 
+    async def _claim_and_read(self, step: Step) -> None:
+        """All in one call, without waiting; or after a wait for one."""
+        worker = WORKERS[step.who % 3]
+        expected = self.model.claim(worker, step.count)
+        for task in expected:
+            assert self.model.renew(worker, task.entry or "")
+        if expected and step.flag:
+            [waited] = await self.shared.readers[worker].claim(1)
+            claimed = await self.stores[worker].claim(step.count - 1, waited)
+        else:
+            claimed = await self.stores[worker].claim(step.count)
+        assert claimed.rest == []
+        self._note_read(worker, claimed.claims, expected)
+        self.taken["claim_and_read" if expected else "claim_and_read nothing"] += max(1, len(expected))
+
+    def _note_read(self, worker: str, claims: list[Claim], expected: list[Modelled]) -> None:
+        assert [(claim.id, claim.key, claim.record, claim.attempts, claim.tries) for claim in claims] == [
+            (task.entry or "", task.key, decode_record(task.record), task.attempts, 1) for task in expected
+        ]
+        self._note_claims(worker, claims)
+
     async def _load(self, step: Step) -> None:
         await self._load_as(WORKERS[step.who % 3])
 
@@ -98,7 +120,7 @@ class WorkerSteps(Steps):
         for claim in claims:
             task = self.model.tasks[claim.key]
             assert (claim.record, claim.attempts) == (decode_record(task.record), task.attempts)
-            assert claim.mark == task.mark
+            assert (claim.mark or TOLD * claim.is_told_to_run) == task.mark
         self._note_claims(worker, claims)
         self.taken["load"] += len(claims)
         self.taken["load dropped"] += len(entries) - len(claims)
@@ -128,7 +150,7 @@ class WorkerSteps(Steps):
         for _ in range(REPEATS_MOST):
             now_ms, cursor = redis_ms(await ask(self.raw, "TIME")), await ask(self.raw, "HGET", KEYS.sweep, "cursor")
             await ask(self.raw, "HSET", KEYS.sweep, "next_ms", now_ms, "seen_ms", now_ms - 1)
-            entries = (await self.stores[worker].reclaim(limit)).entries
+            entries = (await self.stores[worker].look(limit)).entries
             # A step that a loaded machine held up is void.
             if int(await ask(self.raw, "HGET", KEYS.sweep, "seen_ms")) >= now_ms:
                 break
@@ -173,7 +195,7 @@ class WorkerSteps(Steps):
         promotion = await store.promote(step.count, step.count)
         assert (promotion.is_all_paused, promotion.moved, promotion.claims) == (True, 0, [])
         await ask(self.raw, "HSET", KEYS.sweep, "next_ms", 0)
-        assert (await store.reclaim(step.count)).entries == []
+        assert (await store.look(step.count)).entries == []
         known = [claim for claims in self.claims.values() for claim in claims]
         awaited = [claim for claim in known if self.model.tasks[claim.key].mark == f"@{claim.id}"]
         for claim in awaited:
@@ -185,6 +207,29 @@ class WorkerSteps(Steps):
         self.taken["pause_all due"] += any(not task.wait_ms for task in self.model.standing("due"))
         self.taken["pause_all over"] += bool(self.model.reclaimable)
         self.taken["pause_all awaited"] += bool(self.model.standing("awaiting"))
+
+    async def _set_back(self, step: Step) -> None:
+        """Redis' clock is set back, and some worker mends it: to the scripts it looks the same where the greatest time
+        that was seen is ahead."""
+        store, now_ms = self.stores[WORKERS[step.who % 3]], redis_ms(await ask(self.raw, "TIME"))
+        self.taken["set_back leased"] += any(
+            task.wait_ms > LEASE_MS and task.owner != keys.WAITING for task in self.model.standing("pending")
+        )
+        await ask(self.raw, "HSET", KEYS.sweep, "clock_ms", now_ms + SET_BACK_MS)
+        assert (await store.look(0)).must_rewind
+        by_ms, _ = await store.rewind()
+        assert SET_BACK_MS - TOLERANCE_MS < by_ms <= SET_BACK_MS
+        while await ask(self.raw, "HEXISTS", KEYS.sweep, "step_ms"):
+            assert (await store.rewind())[0] == 0
+        assert await store.rewind() == (0, 0)
+        for task in self.model.set_back():
+            score = int(await ask(self.raw, "ZSCORE", getattr(KEYS, task.place), task.key))
+            # A millisecond tells what is deferred since from what was before.
+            assert task.score is not None
+            earlier_ms = task.score - score
+            assert earlier_ms in (by_ms, by_ms - 1), f"{task.key} comes {earlier_ms} ms earlier, not {by_ms}: {task}"
+            task.score, task.wait_ms = score, max(0, task.wait_ms - by_ms)
+            self.taken["set_back " + task.state.place] += 1
 
     async def _lose(self, step: Step) -> None:
         """Other hands delete the record of a task that is claimed: its load counts it as lost. It has no type or label,

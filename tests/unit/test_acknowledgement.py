@@ -6,7 +6,7 @@ import pytest
 
 from redis_scheduler.task.acknowledgement import acknowledgement_token, concluded, entry_of_mark
 from redis_scheduler.task.claim import Claim
-from redis_scheduler.task.failure import read_attempts, read_mark
+from redis_scheduler.task.failure import is_told_to_run, read_attempts, read_mark
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
@@ -31,22 +31,25 @@ def test_each_attempt_has_a_token_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "attempts", "mark"),
+    ("kept", "attempts", "mark", "told"),
     [
-        (None, 0, ""),
-        (b"2 {}", 2, ""),
-        (b"0@1700000000000-0", 0, "@1700000000000-0"),
-        (b"2@1-1 {}", 2, "@1-1"),
-        (b"2@1-1+ {}", 2, "@1-1+"),
-        (b"2@1-1- {}", 2, "@1-1-"),
-        (b'2 {"error":"@1-1+"}', 2, ""),
-        (b"x@1-1 {}", 0, ""),
-        (b"2@\xff {}", 2, ""),
-        (b"2@1-1+x {}", 2, ""),
+        (None, 0, "", False),
+        (b"2 {}", 2, "", False),
+        (b"0@1700000000000-0", 0, "@1700000000000-0", False),
+        (b"2@1-1 {}", 2, "@1-1", False),
+        (b"2@1-1+ {}", 2, "@1-1+", False),
+        (b"2@1-1- {}", 2, "@1-1-", False),
+        (b"0!", 0, "", True),
+        (b"2! {}", 2, "", True),
+        (b"2!1 {}", 2, "", False),
+        (b'2 {"error":"@1-1+"}', 2, "", False),
+        (b"x@1-1 {}", 0, "", False),
+        (b"2@\xff {}", 2, "", False),
+        (b"2@1-1+x {}", 2, "", False),
     ],
 )
-def test_the_mark_stands_behind_the_attempts(kept: bytes | None, attempts: int, mark: str) -> None:
-    assert (read_attempts(kept)[0], read_mark(kept)) == (attempts, mark)
+def test_the_mark_stands_behind_the_attempts(kept: bytes | None, attempts: int, mark: str, told: bool) -> None:
+    assert (read_attempts(kept)[0], read_mark(kept), is_told_to_run(kept)) == (attempts, mark, told)
 
 
 @pytest.mark.parametrize(("mark", "entry"), [("", None), ("@1-1", "1-1"), ("@1-1+", "1-1"), ("@1-1-", "1-1")])

@@ -87,7 +87,7 @@ def test_its_table_of_scripts_has_each_script() -> None:
 def attribute_of_keys() -> dict[str, str]:
     """The attribute of Keys, which headers of scripts name too, by the name in the table."""
     keys = Keys(TAG)
-    attributes = {name: getattr(keys, name) for name in Keys.__slots__ if name != "tag"}
+    attributes = {name: getattr(keys, name) for name in Keys.__slots__ if name not in ("tag", "shard")}
     attributes |= {"type_index": keys.type_index("<name>"), "writer": keys.writer("<id>", "<verb>")}
     attributes["operation"] = keys.operation("<id>")
     attributes["token_rate"] = keys.token_rate("<id>")
@@ -123,27 +123,29 @@ READ_ONLY = {
     "audit": {"tasks"},
     "admit": {"limits", "pause_all"},
     "balance": {"awaiting", "due", "held", "paused", "queue"},
+    "claim": {"entries", "failures", "tasks"},
     "clean": {"tasks"},
     "entry": {"queue"},
-    "expect": {"sweep"},
     "fire": {"dead"},
     "heads": {"tasks"},
     "hold": {"failures"},
+    "join": {"due", "queue", "tasks"},
     "hosts": {"breakers", "held", "limits", "lines", "permits", "sweep"},
-    "ledger": {"awaiting", "counters", "dead", "due", "held", "pause_all", "paused", "queue"},
+    "judge": {"held", "lines"},
+    "ledger": {"awaiting", "breakers", "counters", "dead", "due", "held", "pause_all", "paused", "queue"},
     "live": {"workers"},
     "load": {"tasks"},
+    "look": {"due", "pause_all"},
     "pause": {"awaiting", "dead", "failures", "tasks"},
     "permit": {"held", "limits", "queue"},
     "promote": {"failures", "pause_all", "tasks"},
     "recall": {"results", "segment"},
     "read": {"awaiting", "dead", "due", "entries", "failures", "held", "pause_all", "paused", "queue", "tasks"},
-    "reclaim": {"pause_all"},
     "release": {"entries", "failures"},
     "resume": {"awaiting", "dead", "entries", "failures", "held", "queue", "tasks"},
     "retry": {"entries"},
     "rewind": {"tasks"},
-    "run": {"awaiting", "dead", "failures", "held", "tasks"},
+    "run": {"awaiting", "dead", "held", "tasks"},
     "shift": {"failures"},
     "token_find": {"tokens"},
     "trim": {"remains"},

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from redis_scheduler.api.batcher import Batcher
-from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.errors import StoreFull, StoreUnavailable, StoreUnreplicated
 
 
 class Calls:
@@ -44,7 +44,10 @@ async def test_a_batch_ends_at_its_size() -> None:
     assert calls.batches == [[6, 6], [6, 50], [1]]
 
 
-@pytest.mark.parametrize(("error", "calls_made"), [(StoreUnavailable(), [[1]]), (StoreFull(), [[1], [2]])])
+@pytest.mark.parametrize(
+    ("error", "calls_made"),
+    [(StoreUnavailable(), [[1]]), (StoreFull(), [[1], [2]]), (StoreUnreplicated(), [[1], [2]])],
+)
 async def test_what_waits_behind_an_outage_fails_with_it(error: Exception, calls_made: list[list[int]]) -> None:
     calls = Calls()
     calls.error = error
@@ -57,6 +60,26 @@ async def test_what_waits_behind_an_outage_fails_with_it(error: Exception, calls
     assert calls.batches == calls_made
     calls.error = None
     assert await batcher.submit(3) == 30
+
+
+async def test_what_comes_behind_a_call_that_takes_long_may_go_beside_it() -> None:
+    calls = Calls()
+    batcher = Batcher(calls, limit=3)
+    first = batcher.submit(1)
+    await asyncio.sleep(0)
+    queued = batcher.submit(2)
+    batcher.go_beside()
+    await asyncio.sleep(0)
+    assert calls.batches == [[1], [2]]
+    batcher.go_beside()
+    last = [batcher.submit(3)]
+    await asyncio.sleep(0)
+    last.append(batcher.submit(4))
+    await asyncio.sleep(0)
+    assert calls.batches == [[1], [2], [3]], "one call again, until another may go beside it"
+    calls.gate.set()
+    assert await asyncio.gather(first, queued, *last) == [10, 20, 30, 40]
+    assert calls.batches == [[1], [2], [3], [4]]
 
 
 async def test_a_caller_that_left_does_not_disturb_the_others() -> None:

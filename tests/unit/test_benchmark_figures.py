@@ -1,5 +1,6 @@
 """What the benchmarks make of what arrived, and when a mark is met."""
 
+import argparse
 import json
 import subprocess
 from pathlib import Path
@@ -7,15 +8,34 @@ from typing import Any
 
 import pytest
 
-from benchmarks import api, bulk, burst, failing, harness, idle, lateness, load, machine, report, retries, scale, series
+from benchmarks import (
+    api,
+    bulk,
+    burst,
+    failing,
+    harness,
+    idle,
+    instant,
+    kinds,
+    lateness,
+    limits,
+    load,
+    machine,
+    options,
+    report,
+    retries,
+    scale,
+    series,
+)
 from benchmarks.harness import Arrival
 from benchmarks.machine import Usage
 from benchmarks.meter import Used
+from benchmarks.receiver import Flights
 from benchmarks.webhooks import Webhooks
 
 
 def test_a_rate_is_that_from_the_first_arrival_to_the_last() -> None:
-    found = burst.figure([Arrival(100 + number / 10, "") for number in range(11)], {"workers": 0.5})
+    found = instant.figure([Arrival(100 + number / 10, "") for number in range(11)], {"workers": 0.5})
     assert (found.arrivals, found.seconds, found.a_second) == (11, 1.0, 10.0)
     assert found.cpu_percent == {"workers": 50}
 
@@ -151,6 +171,27 @@ def test_a_burst_has_the_marks_of_what_was_measured_alone() -> None:
     assert burst.marks([one for one in found if one["workers"] == 2]) == []
 
 
+@pytest.mark.parametrize(("kept_us", "callbacks_us", "are_met"), [(4, 15, [True, True]), (4.1, 15.1, [False, False])])
+def test_the_marks_of_options_are_medians_of_what_a_round_had_more(
+    kept_us: float, callbacks_us: float, are_met: list[bool]
+) -> None:
+    def rounds(worker_us: float, redis_us: float) -> list[dict[str, Any]]:
+        return [{"cpu_us": {"worker": base + worker_us, "redis": base + redis_us}} for base in (1, 50, 1_000)]
+
+    plain = {options.PLAIN: rounds(0, 0), options.KEPT: rounds(1, kept_us)}
+    found = options.marks({**plain, options.WITH_CALLBACKS: rounds(1 + callbacks_us, 50)})
+    assert [mark["met"] for mark in found] == are_met
+    assert [mark["found"] for mark in found] == [kept_us, callbacks_us]
+
+
+def test_the_mark_of_memory_asks_for_what_a_task_takes_besides_its_record() -> None:
+    found = {kinds.SPREAD: {"bytes_a_task": 400, "record_bytes": 200}}
+    assert kinds.marks(found) == []
+    for taken, is_met in ((760, True), (760.1, False)):
+        (mark,) = kinds.marks({**found, kinds.SPREAD_CALLBACKS: {"bytes_a_task": taken, "record_bytes": 500}})
+        assert (mark["found"], mark["met"]) == (round(taken - 700, 1), is_met)
+
+
 @pytest.mark.parametrize(("ratio", "schedule_us", "are_met"), [(0.7, 50, [True, True]), (0.699, 50.1, [False, False])])
 def test_the_marks_of_the_api(ratio: float, schedule_us: float, are_met: list[bool]) -> None:
     assert [mark["met"] for mark in api.marks(ratio, schedule_us)] == are_met
@@ -231,3 +272,38 @@ def test_the_lateness_of_a_retry_counts_from_the_end_of_its_attempt_and_the_retr
 @pytest.mark.parametrize(("last", "is_flat"), [(104.9, True), (105.1, False)])
 def test_memory_is_flat_within_its_bound(last: float, is_flat: bool) -> None:
     assert failing.growth([100] * 3 + [200] * 3 + [last] * 3)["is_flat"] is is_flat
+
+
+@pytest.mark.parametrize(
+    ("a_second", "at_once", "used_percent", "p99_ms", "met"),
+    [
+        (306, 50, 98.0, 3.0, [True] * 5),
+        (294, 51, 97.9, 3.0, [True, True, False, False, True]),
+        (307, 50, 100, 3.1, [False, False, True, True, True]),
+    ],
+)
+def test_the_marks_of_limits(
+    a_second: float, at_once: int, used_percent: float, p99_ms: float, met: list[bool]
+) -> None:
+    rate = {"a_second": a_second, "others": {"p99_ms": p99_ms}}
+    concurrency = {"at_once": at_once, "used_percent": used_percent, "others": {"p99_ms": 2.0}}
+    found = {
+        "unlimited": {"p99_ms": 2.0},
+        "limited": {"rate of a host": rate, "concurrency of a limit_key": concurrency},
+    }
+    options = argparse.Namespace(rate=300.0, concurrency=50)
+    assert [mark["met"] for mark in limits.marks(found, options)] == met
+
+
+def test_what_is_answered_at_once_is_counted_with_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("benchmarks.receiver.time.monotonic", lambda: now)
+    flights = Flights()
+    flights.read()
+    for at, by in ((101, 1), (102, 1), (104, -1)):
+        now = at
+        flights.change(by)
+    now = 105
+    assert flights.read() == (2, 1 + 2 * 2 + 1)
+    now = 106
+    assert flights.read() == (1, 1)

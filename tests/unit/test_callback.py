@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from redis_scheduler.task.callback import DELIVERED, DIED, EXPIRED, TOLD_BYTES, End, _kept, follow_up, told_bytes
 from redis_scheduler.task.claim import Claim
@@ -90,6 +91,17 @@ def test_an_answer_is_told_as_text_or_in_base64(answer: bytes, text: str | None,
 def test_the_content_of_the_task_is_told_to_who_wants_it(data: bytes | None, content: Any, shown: object) -> None:
     assert "task" not in told(Callback(webhook=NEXT), WELL, data=data, content=content)
     assert told(Callback(webhook=NEXT, include_data=True), WELL, data=data, content=content)["task"] == shown
+
+
+def test_data_alone_is_sent_byte_for_byte() -> None:
+    for callback in (
+        Callback(webhook=NEXT, event=False, data=Raw(b'[ 1.50, "event"]')),
+        Callback(webhook=NEXT, event=False),
+    ):
+        _, record = started(callback, WELL)
+        _, with_options = started(msgspec.structs.replace(callback, retries=2), WELL)
+        data = None if callback.data is UNSET else bytes(callback.data)
+        assert (record.data, with_options.data, with_options.options) == (data, data, Options(retries=2))
 
 
 def test_data_is_told_byte_for_byte() -> None:

@@ -52,7 +52,7 @@ def test_a_callback_says_what_a_task_can_say() -> None:
         "headers": {"X-A": 'a"b'},
         "retry_times": [1, 2],
         "ack": True,
-        "on_failure": {"webhook": f"{HOOK}?x=\u00fc", "ttl": 3, "expire": 9},
+        "on_failure": {"webhook": f"{HOOK}?x=\u00fc", "ttl": 3, "expire": 9, "event": False},
     }
     wanted = schedule_request(body_of(on_success=given, on_failure={"webhook": HOOK}))
     assert isinstance(wanted.on_success, Callback)
@@ -105,6 +105,10 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"type": 5}, "type", "must be 1 to 100 printable characters, got 5"),
     ({"include_data": 1}, "include_data", "must be true or false, got 1"),
     ({"include_data": None}, "include_data", "must be true or false, got null"),
+    ({"event": 0}, "event", "must be true or false, got 0"),
+    ({"event": None}, "event", "must be true or false, got null"),
+    ({"event": False, "include_data": True}, "event", "must not be false beside include_data"),
+    ({"event": False, "method": "GET"}, "event", "must not be false beside the method GET"),
     ({"data": "half \ud83d"}, "data", "must not hold half a surrogate pair (half an emoji) here"),
     ({"headers": {"X": "a\r\nHost: b"}}, "headers", "X must be visible characters of Latin-1 and spaces"),
     ({"headers": {"X\r\nHost": "b"}}, "headers", "must have names of letters, digits"),
@@ -112,6 +116,9 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"headers": {"Schedule-Key": "b"}}, "headers", "must not have Schedule-Key"),
     ({"headers": {"Webhook-Id": "b"}}, "headers", "must not have Webhook-Id: the service sets it"),
     ({"headers": {"webhook-own": "b"}}, "headers", "must not have webhook-own: the service sets it"),
+    ({"headers": {"Schedule_Key": "b"}}, "headers", "must not have Schedule_Key: the service sets it"),
+    ({"headers": {"webhook_signature": "b"}}, "headers", "must not have webhook_signature: the service sets it"),
+    ({"headers": {"transfer_Encoding": "b"}}, "headers", "must not have transfer_Encoding: the service sets it"),
     ({"headers": {"TraceParent": "b"}}, "headers", "must not have TraceParent: give the option traceparent instead"),
     ({"headers": {}}, "headers", "must be 1 to 32 headers, got 0"),
     ({"headers": {"X": 1}}, "headers", '"X" must be a text, got 1'),
@@ -182,7 +189,7 @@ def test_a_usual_callback_needs_no_diagnosis(monkeypatch: pytest.MonkeyPatch) ->
     schedule_request(body_of(on_success=callback, on_failure={"webhook": HOOK, "ttl": 5, "on_success": callback}))
 
 
-@pytest.mark.parametrize("name", ["include_data", "onSuccess", "then"])
+@pytest.mark.parametrize("name", ["include_data", "event", "onSuccess", "then"])
 def test_what_is_of_a_callback_is_no_field_of_a_task(name: str) -> None:
     error = refused(body_of(**{name: True}))
     assert (error.field, error.code) == (name, Code.UNKNOWN_FIELD)
@@ -202,6 +209,7 @@ GOOD_MEMBERS = {
     "type": st.sampled_from(["mail", "ü", "default"]),
     "data": VALUES,
     "include_data": st.booleans(),
+    "event": st.booleans(),
     "method": st.sampled_from(["PUT", "GET"]),
     "headers": st.just({"X-A": 'a"b', "data": ',"data":'}),
     "retries": st.integers(0, 3),
@@ -235,5 +243,8 @@ def test_whatever_is_given_is_refused_or_can_be_stored_read_and_started(value: A
     started = read_record(b'{"due":7' + found.tail)
     assert (started.webhook, started.unknown) == (wanted.on_failure.webhook, None)  # type: ignore[union-attr]
     assert started.options == options_of(wanted.on_failure)  # type: ignore[arg-type]
-    if started.data is not None:
-        assert json.loads(started.data)["data"] == value.get("data")
+    sent = None if started.data is None else json.loads(started.data)
+    if not value.get("event", True):
+        assert sent == value.get("data")
+    elif sent is not None:
+        assert sent["data"] == value.get("data")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec import UNSET, UnsetType
 
 from redis_scheduler.delivery.credentials import Credentials, Secret, SecretMissing, derived_token
 from redis_scheduler.delivery.request import RequestBuilder
@@ -10,8 +11,10 @@ from redis_scheduler.errors import SettingsError
 from redis_scheduler.loading import load
 from redis_scheduler.process.credentials import credentials_of
 from redis_scheduler.settings import ALL, Settings
-from redis_scheduler.task.options import Options
+from redis_scheduler.task.alert import ALERT_PLACE, ALERT_TYPE
+from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.record import Record
+from redis_scheduler.task.webhook import parts_of
 from tests.support.raw_receiver import claim_of
 
 
@@ -174,3 +177,24 @@ async def test_a_secret_goes_only_to_its_hosts(webhook: str, may: bool) -> None:
 async def test_a_secret_that_is_not_set_is_named() -> None:
     with pytest.raises(SecretMissing, match=r"^the secret other is not set$"):
         request_of({"X": "${secret:other}"})
+
+
+@pytest.mark.parametrize("headers", [UNSET, {"Authorization": ""}])
+@pytest.mark.parametrize("type_name", [None, "mail", ALERT_TYPE])
+async def test_only_an_alert_goes_where_alerts_go(type_name: str | None, headers: dict[str, str] | UnsetType) -> None:
+    credentials = Credentials("token", alert_webhook="https://chat.example/services/a-secret?x=ü")
+    options = NONE if headers is UNSET else Options(headers=headers)
+    claim = claim_of(ALERT_PLACE)
+    origin, target = parts_of(ALERT_PLACE)
+    claim.record = Record(1, ALERT_PLACE, 0, type_name, origin=origin, target=target, options=options)
+    where, request = RequestBuilder("token", "agent", credentials=credentials).build(claim)
+    is_alert = type_name == ALERT_TYPE and options is not NONE
+    assert where.key == (("chat.example" if is_alert else "alert-webhook.invalid"), 443, True)
+    assert request.split(b" ")[1] == (b"/services/a-secret?x=%C3%BC" if is_alert else b"/")
+
+
+def test_what_an_alert_shows_is_taken_out_of_answers() -> None:
+    credentials = Credentials("token", alert_webhook="https://chat.example/services/T0/a-secret-text?key=another-one")
+    shown = credentials.shown_by_alerts()
+    assert shown == ("/services/T0/a-secret-text?key=another-one", "services", "a-secret-text", "another-one")
+    assert Credentials("token").shown_by_alerts() == ()

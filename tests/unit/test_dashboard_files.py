@@ -28,6 +28,7 @@ def test_no_template_says_that_something_is_safe_but_what_templates_made() -> No
     assert found == {
         ("reference.html", "parts.reference | safe"),
         ("live.html", "parts[name] | safe"),
+        ("dead.html", "parts.letter | safe"),
         ("stale.html", "part | safe"),
     }
 

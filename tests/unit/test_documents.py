@@ -56,8 +56,8 @@ def test_the_readme_is_one_page() -> None:
 
 def test_compose_and_its_example_take_every_setting() -> None:
     settings = {field.metadata["variable"] for field in dataclasses.fields(Settings)}
-    # Compose sets the first itself, the image the second; two are of the Redis that it brings.
-    taken = settings - {"REDIS_URL", "DATA_DIR"} | {"REDIS_PASSWORD", "REDIS_MEM_LIMIT"}
+    # Compose sets the first itself, the image the second; three are of the Redis that it brings.
+    taken = settings - {"REDIS_URL", "DATA_DIR"} | {"REDIS_PASSWORD", "REDIS_MEM_LIMIT", "REDIS_IMAGE"}
     assert set(re.findall(r"\$\{([A-Z_]+)", text_of("compose.yaml"))) == taken
     assert set(re.findall(r"^([A-Z_]+)=", text_of(".env.example"), re.MULTILINE)) == taken
 
@@ -103,6 +103,26 @@ def test_every_file_that_a_document_links_to_is_there() -> None:
     for name in DOCUMENTS:
         for target in re.findall(r"\]\(([^):#]+)[#)]", text_of(name)):
             assert (ROOT / name).parent.joinpath(target).exists(), (name, target)
+
+
+def anchors_of(name: str) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", text_of(name), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_heading_that_a_document_links_to_is_there() -> None:
+    for name in DOCUMENTS:
+        for path, anchor in re.findall(r"\]\(([^):#]*)#([^)]+)\)", text_of(name)):
+            document = (ROOT / name).parent.joinpath(path).resolve() if path else ROOT / name
+            assert anchor in anchors_of(str(document.relative_to(ROOT))), (name, path, anchor)
+
+
+def test_each_picture_is_shown_and_all_together_are_small() -> None:
+    pictures = list((ROOT / "docs/pictures").iterdir())
+    shown = re.findall(r"^!\[.+\]\(pictures/(.*)\)$", text_of("docs/pictures.md"), re.MULTILINE)
+    assert sorted(shown) == sorted(path.name for path in pictures)
+    assert sum(path.stat().st_size for path in pictures) < 1_000_000
 
 
 def test_a_decision_has_its_number_its_reasons_and_its_place_in_the_list() -> None:

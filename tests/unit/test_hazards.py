@@ -11,7 +11,7 @@ import pytest
 from redis_scheduler.delivery.credentials import Credentials, Secret
 from redis_scheduler.delivery.signature import Signatures
 from redis_scheduler.loading import load
-from redis_scheduler.process.hazards import open_doors
+from redis_scheduler.process.hazards import hazards, open_doors
 from redis_scheduler.settings import ALL, Settings
 
 KEY = b64encode(bytes(32)).decode()
@@ -21,6 +21,8 @@ CLOSED = Settings(
     egress="public",
     host="127.0.0.1",
     host_rate=100,
+    breaker_failures=20,
+    token_tasks=1_000,
     data_key=KEY,
     data_plain="refuse",
     redis_url="rediss://:word@redis.example:6379",
@@ -43,7 +45,7 @@ def test_a_service_that_closes_them_has_no_open_door(role: str) -> None:
     assert doors(CLOSED, role) == []
 
 
-LIMITS = "HOST_CONCURRENCY, HOST_RATE, BREAKER_FAILURES"
+LIMITS = "HOST_CONCURRENCY, HOST_RATE"
 
 
 @pytest.mark.parametrize(
@@ -53,11 +55,18 @@ LIMITS = "HOST_CONCURRENCY, HOST_RATE, BREAKER_FAILURES"
         ({"delivery_auth": None}, "DELIVERY_AUTH", DELIVERS),
         ({"egress": "private"}, "EGRESS", DELIVERS),
         ({"egress": "any"}, "EGRESS", DELIVERS),
+        ({"egress_proxy": "http://127.0.0.1:3128"}, "EGRESS_PROXY", DELIVERS),
         ({"host_rate": 0}, LIMITS, DELIVERS),
+        ({"breaker_failures": 0}, "BREAKER_FAILURES", DELIVERS),
+        ({"cors_origins": "https://shop.example"}, "CORS_ORIGINS", LISTENS),
+        ({"trusted_proxies": "127.0.0.1 0.0.0.0/0"}, "TRUSTED_PROXIES", LISTENS),
+        ({"trusted_proxies": "::/0"}, "TRUSTED_PROXIES", LISTENS),
+        ({"api_metrics": "open"}, "API_METRICS", LISTENS),
         ({"host": None}, "HOST", LISTENS),
         ({"host": "0.0.0.0"}, "HOST", LISTENS),
         ({"host": "10.0.0.1"}, "HOST", LISTENS),
         ({"memory_reserve": 0}, "MEMORY_RESERVE", LISTENS),
+        ({"token_tasks": 0}, "TOKEN_TASKS", LISTENS),
         ({"data_key": None, "data_plain": "read"}, "DATA_KEY", DELIVERS | LISTENS),
         ({"data_plain": "read"}, "DATA_PLAIN", DELIVERS | LISTENS),
         ({"redis_url": "redis://redis.example"}, "REDIS_URL", DELIVERS | LISTENS),
@@ -75,8 +84,26 @@ def test_what_deliveries_show_may_leave_doors_open() -> None:
     assert "any host: a (" in open_doors(CLOSED, UNBOUND, listens=True)[0]
 
 
-@pytest.mark.parametrize("change", [{"host_concurrency": 1}, {"host_rate": 1}, {"breaker_failures": 1}])
-def test_a_limit_or_a_breaker_of_hosts_closes_their_door(change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("token", "host", "listens", "warns"),
+    [
+        ("x" * 15, "0.0.0.0", True, True),
+        (f"{'x' * 32} short", "10.0.0.1", True, True),
+        ("x" * 16, "0.0.0.0", True, False),
+        ("x" * 15, "127.0.0.1", True, False),
+        ("x" * 15, "::ffff:127.0.0.1", True, False),
+        ("x" * 15, "localhost", True, False),
+        ("x" * 15, "0.0.0.0", False, False),
+    ],
+)
+def test_a_token_that_strangers_may_guess_is_a_hazard(token: str, host: str, listens: bool, warns: bool) -> None:
+    found = hazards(dataclasses.replace(CLOSED, host=host), token, listens=listens)
+    assert [line[: len("API_AUTH is shorter")] for line in found] == ["API_AUTH is shorter"] * warns
+    assert all(token not in line for line in found)
+
+
+@pytest.mark.parametrize("change", [{"host_concurrency": 1}, {"host_rate": 1}])
+def test_each_limit_of_hosts_closes_their_door(change: dict[str, Any]) -> None:
     assert doors(dataclasses.replace(CLOSED, **{"host_rate": 0, **change})) == []
 
 
@@ -115,11 +142,20 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_threat_model_names_what_closes_each_door() -> None:
     text = (ROOT / "docs/threat-model.md").read_text()
-    all_open = Settings(delivery_auth="api", memory_reserve=0, redis_url="redis://redis.example", host="::")
+    all_open = Settings(
+        delivery_auth="api",
+        memory_reserve=0,
+        redis_url="redis://redis.example",
+        host="::",
+        egress_proxy="environment",
+        cors_origins="https://shop.example",
+        trusted_proxies="0.0.0.0/0",
+        api_metrics="open",
+    )
     unsealed = dataclasses.replace(all_open, data_key=KEY)
     unbound = Credentials(secrets=UNBOUND.secrets)
     found = {name for settings in (all_open, unsealed) for name in doors(settings, credentials=unbound)}
-    assert len(found) == 10
+    assert len(found) == 16
     assert [name for names in found for name in names.split(", ") if f"`{name}" not in text] == []
 
 
@@ -137,4 +173,4 @@ def test_pages_say_that_a_token_without_a_share_pushes_out_what_others_have(page
 
 def test_what_is_open_unless_settings_say_otherwise() -> None:
     usual = doors(load(ALL, {}, {}), credentials=Credentials())
-    assert usual == ["WEBHOOK_SECRET", "EGRESS", LIMITS, "DATA_KEY"]
+    assert usual == ["WEBHOOK_SECRET", "EGRESS", LIMITS, "BREAKER_FAILURES", "TOKEN_TASKS", "DATA_KEY"]

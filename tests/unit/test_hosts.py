@@ -59,6 +59,23 @@ def test_a_host_is_named_as_it_is_reached() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("Example.com", "example.com"),
+        ("example.com.:443", "example.com:443"),
+        ("example.com:80", "example.com:80"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("127.1", "127.0.0.1"),
+        ("[0::1]", "[::1]"),
+        ("[0::1]:9", "[::1]:9"),
+        *((text, None) for text in ("", "#", ":80", "a/b", "u@a", "a:x", "a:99999", "[::1", "::1", "\n", "a" * 301)),
+    ],
+)
+def test_a_host_is_named_by_others_with_its_port_or_without(given: str, name: str | None) -> None:
+    assert host.host_named(given) == name
+
+
+@pytest.mark.parametrize(
     "webhook", ["http://\0/", "http://a\0b:80/", "http://\ud800/", "http://\r\n/", "http:///", "http://%00/"]
 )
 def test_a_host_that_is_none_is_a_host_like_any_other(webhook: str) -> None:

@@ -15,5 +15,10 @@ def test_the_ledger_of_several_shards_is_the_sum_of_theirs() -> None:
     assert [one.is_balanced for one in (ONE, OTHER, total([ONE, OTHER]))] == [True, True, True]
 
 
+def test_breakers_add_up_by_their_state() -> None:
+    ledgers = [replace(ONE, breakers={"open": 1, "closing": 2}), replace(OTHER, breakers={"open": 3}), OTHER]
+    assert total(ledgers).breakers == {"open": 4, "closing": 2}
+
+
 def test_the_keys_of_all_are_unknown_where_those_of_one_are() -> None:
     assert total([ONE, replace(OTHER, redis_keys=None)]).redis_keys is None

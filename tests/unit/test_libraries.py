@@ -7,6 +7,8 @@ what the service put in its place.
 import asyncio
 import inspect
 import re
+import socket
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ import httptools
 import pytest
 import redis
 import uvicorn
+import uvloop
 from redis._parsers import _AsyncHiredisParser
 from redis._parsers import hiredis as parser
 from redis._parsers import socket as parser_socket
@@ -22,7 +25,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import Said
@@ -66,6 +69,7 @@ REDIS = f"redis-py {redis.__version__}:"
         (AbstractConnection, "send_command", "self args kwargs"),
         (AbstractConnection, "disconnect", None),
         (AbstractConnection, "_connect", "self"),
+        (AbstractConnection, "connect_check_health", "self check_health retry_socket_connect"),
         (Connection, "_connect", "self"),
         (Connection, "_connection_arguments", "self"),
         (SSLConnection, "_connection_arguments", "self"),
@@ -148,7 +152,7 @@ def test_redis_py_tells_a_connection_where_it_leads() -> None:
 UVICORN = f"uvicorn {uvicorn.__version__}:"
 CYCLE = (
     "scope transport message_event keep_alive body more_body response_started response_complete disconnected "
-    "waiting_for_100_continue"
+    "waiting_for_100_continue flow default_headers on_response"
 )
 CONNECTION = (
     "loop app app_state server_state timeout_keep_alive transport flow client pipeline parser scope headers url cycle "
@@ -206,6 +210,7 @@ async def test_uvicorns_connections_and_requests_hold_what_is_used() -> None:
     for owner, names in ((made, CONNECTION), (made.flow, "read_paused _transport"), (cycle, CYCLE)):
         lacking = [name for name in names.split() if not hasattr(owner, name)]
         assert not lacking, f"{UVICORN} {type(owner).__name__} has lost {lacking}"
+    assert STATUS_LINE[200] == b"HTTP/1.1 200 OK\r\n", f"{UVICORN} STATUS_LINE"
     lacking = [name for name in SERVER.split() if not hasattr(uvicorn.Server(config), name)]
     assert not lacking, f"{UVICORN} Server has lost {lacking}"
 
@@ -273,10 +278,26 @@ async def test_aiohttp_opens_the_connections_that_were_put_in_place_of_its_own(m
     for name in used:
         monkeypatch.setattr(Connector, name, noting(seen, getattr(Connector, name)))
     async with answering(says(OK)) as receiver, Deliverer("token", 5) as deliverer:
-        assert (await deliverer.attempt(claim_of(receiver.url))).error is None, AIOHTTP
-        kinds = [type(connection) for connection in deliverer._pool._idle]
+        # An address needs but the last two, and a name with several addresses all but the last.
+        for url in (receiver.url, receiver.url.replace("127.0.0.1", "localhost")):
+            assert (await deliverer.attempt(claim_of(url))).error is None, AIOHTTP
+        kinds = {type(connection) for connection in deliverer._pool._idle}
     assert seen == set(used), AIOHTTP
-    assert kinds == [ReceiverConnection], f"{AIOHTTP} TCPConnector._factory makes no connections any more"
+    assert kinds == {ReceiverConnection}, f"{AIOHTTP} TCPConnector._factory makes no connections any more"
+
+
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_an_event_loop_sends_small_requests_at_once(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Whether it sets TCP_NODELAY: the service does not."""
+
+    async def is_set() -> list[bool]:
+        async with answering(says(OK)) as receiver, Deliverer("token", 5) as deliverer:
+            await deliverer.attempt(claim_of(receiver.url))
+            sockets = [kept.transport.get_extra_info("socket") for kept in deliverer._pool._idle if kept.transport]
+            return [bool(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)) for one in sockets]
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(is_set()) == [True]
 
 
 def test_httptools_is_as_lenient_as_it_is_told() -> None:

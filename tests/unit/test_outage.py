@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
-from redis_scheduler.store.outage import Outage
+from redis_scheduler.store.outage import LINES_MOST, Outage
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
@@ -40,6 +40,14 @@ def test_each_kind_of_error_is_said_once_in_an_outage(caplog: pytest.LogCaptureF
     assert lines(caplog) == 2 * [*said, ("redis-back", "")]
 
 
+def test_an_outage_that_begins_and_ends_with_each_request_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage()
+    for _ in range(100):
+        outage.begin(StoreUnavailable("max number of clients reached"))
+        outage.end()
+    assert lines(caplog) == LINES_MOST * [("redis-away", "max number of clients reached"), ("redis-back", "")]
+
+
 @pytest.mark.parametrize("error", [StoreFull(), StoreRefused("WRONGTYPE")])
 async def test_what_redis_refuses_of_one_call_is_no_outage_and_is_said_once(
     error: Exception, caplog: pytest.LogCaptureFixture
@@ -58,3 +66,18 @@ async def test_what_redis_refuses_of_one_call_is_no_outage_and_is_said_once(
     await outage.loop(stop, step)
     assert not outage.is_away
     assert lines(caplog) == [("redis-refused", str(error))]
+
+
+async def test_that_the_redis_of_another_shard_is_away_is_no_outage_of_this_one() -> None:
+    outage, stop = Outage(0), asyncio.Event()
+    outage.end()
+    away = StoreUnavailable("no answer")
+
+    async def step() -> None:
+        stop.set()
+        raise away
+
+    for away.shard, is_away in ((3, False), (0, True)):
+        stop.clear()
+        await outage.loop(stop, step)
+        assert outage.is_away is is_away

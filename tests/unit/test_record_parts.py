@@ -3,6 +3,7 @@
 import contextlib
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,8 @@ KEY = "xPynG8TE_wQjDQmPDXLSLA"
 HEADERS = {"traceparent": TRACE, "data": '","data":é', "occurrence": ',"occurrence":{"series":"a","number":1}'}
 
 WEBHOOKS = st.sampled_from(["http://host/", "https://host.example:80/a?b", 'http://host/?q=","data":1', "http://hö/ü"])
-TTLS = st.sampled_from([0, 60, 0.5, 1e-7, 315_360_000, -1, 2.5])
+COMPUTED = (3.1234567890123457, 0.00012345678901234567, 315_359_999.1234567)
+TTLS = st.sampled_from([0, 60, 0.5, 1e-7, 315_360_000, -1, 2.5, *COMPUTED])
 TYPES = st.sampled_from([None, "mail", "ü", ',"traceparent":"'])
 DATA = st.sampled_from([None, b"1", b'{"data":1,"x":",\\"data\\":"}', b'"a"'])
 REPETITIONS: st.SearchStrategy[Repetition | None] = st.sampled_from(
@@ -73,6 +75,15 @@ def test_a_record_is_read_by_its_parts_as_by_its_whole(raw: bytes) -> None:
     if b'"head":' in raw:
         assert read(records._decode_usual, raw) in (None, records._decode_any(raw))
         assert records.decode_record(raw) == records._decode_any(raw)
+
+
+@pytest.mark.parametrize("ttl", COMPUTED)
+def test_a_ttl_with_all_its_digits_is_read_by_parts_too(ttl: float) -> None:
+    raw = stored(ttl=ttl, options=Options(ack=True))
+    found = records._decode_usual(raw)
+    assert found is not None
+    assert found.ttl == ttl
+    assert found == records._decode_any(raw)
 
 
 PIECES = st.sampled_from(

@@ -48,7 +48,8 @@ def test_a_client_is_told_what_redis_refuses_and_nothing_of_it_besides(answer: s
     if code == "LOADING":
         assert said == "Redis is loading its data"
     else:
-        assert said == f"Redis refuses what the service asks ({code}): the service's log says why"
+        why = "it cannot save to its disk, which may be full" if code == "MISCONF" else "the service's log says why"
+        assert said == f"Redis refuses what the service asks ({code}): {why}"
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,23 @@
 """When a task repeats: the times beside another library's, on the days when clocks are changed, and after a gap."""
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice, pairwise
+from functools import partial
+from itertools import islice, pairwise, takewhile
+from operator import ge
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 from croniter import croniter
+from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import UNSET
 
+from redis_scheduler.task.gap import times_in
 from redis_scheduler.task.repeat import CRON_LENGTH, Repeat
 from redis_scheduler.task.times import due_now, fault_of, next_ms, times_after
 
@@ -226,13 +230,12 @@ def test_an_occurrence_in_time_is_made_whatever_becomes_of_missed_ones(each_minu
 @pytest.mark.parametrize("minutes", [1, 2, 99, 100, 999, 1000, 1001, 100_000])
 def test_after_a_gap_the_latest_is_made_or_all_of_the_last_hundred(each_minute: Repeat, minutes: int) -> None:
     now_ms, next_time = NOW_MS + minutes * MINUTE_MS + 59_000, NOW_MS + (minutes + 1) * MINUTE_MS
-    counted = minutes if each_minute.every is not UNSET else min(minutes, 1000)
     last = NOW_MS + minutes * MINUTE_MS
-    assert due_now(each_minute, NOW_MS, now_ms) == ([last], counted, next_time)
+    assert due_now(each_minute, NOW_MS, now_ms) == ([last], minutes, next_time)
     due = due_now(with_missed(each_minute, "all"), NOW_MS, now_ms)
     made = min(100, minutes + 1)
     assert due.made == [last - number * MINUTE_MS for number in range(made)][::-1]
-    assert due[1:] == (counted + 1 - made, next_time)
+    assert due[1:] == (minutes + 1 - made, next_time)
 
 
 def test_with_skip_none_is_made_that_is_over_a_minute_late() -> None:
@@ -242,11 +245,60 @@ def test_with_skip_none_is_made_that_is_over_a_minute_late() -> None:
     assert due_now(hourly, NOW_MS, three_hours + 60_001) == ([], 4, three_hours + 3_600_000)
 
 
-def test_a_gap_of_ten_years_takes_little_time() -> None:
-    for cron, missed in [("* * * * *", "all"), ("* * * * *", "latest"), ("*/2 1-22 * * 1-6", "all")]:
-        began = time.process_time()
-        due_now(Repeat(cron=cron, tz=BERLIN, missed=missed), NOW_MS, NOW_MS + 3650 * DAY_MS)  # type: ignore[arg-type]
-        assert time.process_time() - began < 1
+MISSING = [
+    *("*/20 * * * *", "7 */2 * * *", "30 2 * * *", "0,30 0-3 * * *", "15 1-3,23 * * 0,6", "0 9 * * 1-5", "0 9 LW * *"),
+    *("45 0 L * *", "0 0 1 */3 *", "10 2 * * MON#1", "0 12 13 * FRI", "59 23 28-31 2 *", "0 * 8 3 *", "5 4 * 3,10 5L"),
+]
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [BERLIN, NEW_YORK, SYDNEY, LORD_HOWE, "UTC", "America/Havana", "Africa/Casablanca", "Asia/Kolkata"],
+)
+@pytest.mark.parametrize("cron", MISSING)
+def test_the_times_of_a_gap_are_those_that_a_walk_finds(cron: str, zone: str) -> None:
+    """Whether it begins and ends before the clocks are changed, behind that, or while the hour that comes twice is
+    shown."""
+    for start, days in [(datetime(2026, 3, 6), 1), (datetime(2026, 3, 28), 2), (datetime(2026, 10, 2), 40)]:
+        for hour in (0, 5, 24, 30):
+            after_ms = ms_of((start + timedelta(hours=hour)).replace(tzinfo=UTC)) + 123
+            end_ms = after_ms + days * DAY_MS
+            is_in = partial(ge, end_ms)
+            walked = list(takewhile(is_in, times_after(Repeat(cron=cron, tz=zone), after_ms)))
+            assert times_in(cron, zone, after_ms, end_ms, 100) == (len(walked), tuple(walked[-100:])), utc(after_ms)
+
+
+def test_a_day_that_a_zone_left_out_is_counted_as_it_comes() -> None:
+    """Behind the 29th of December 2011 came the 31st; all times of the 30th came with its first instant."""
+    start_ms = ms_of(datetime(2011, 12, 28, tzinfo=UTC))
+    for cron in ("0 9 * * *", "0 9 30 12 *", "*/7 1,22 * * *", "0 0 31 * *"):
+        walked = list(islice(times_after(Repeat(cron=cron, tz="Pacific/Apia"), start_ms), 2))
+        assert times_in(cron, "Pacific/Apia", start_ms, walked[-1], 9) == (2, tuple(walked))
+
+
+@pytest.mark.parametrize("zone", ["UTC", BERLIN])
+@pytest.mark.parametrize(("cron", "days"), [("* * * * *", 1), ("0 9 * * *", 1_200), ("*/2 1-22 * * 1-6", 3_650)])
+def test_what_was_missed_is_counted_and_not_walked_through(
+    cron: str, days: int, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what many series of one rule have missed is counted once."""
+    asked: Counter[str] = Counter()
+    for name in ("__next__", "match_day"):
+        monkeypatch.setattr(CronSim, name, counting(asked, name, getattr(CronSim, name)))
+    # Days of months of 28 kinds at most: of how many days, and which weekday is the first.
+    for series in range(3):
+        repeat = Repeat(cron=cron, tz=zone, missed="all", times=series + 1)
+        due = due_now(repeat, NOW_MS + 60_000, NOW_MS + days * DAY_MS + series)
+        assert len(due.made) == 100
+        assert (asked["__next__"] <= 2 * (series + 1), asked["match_day"] < 28 * 31 + 20 * (series + 1)) == (True, True)
+
+
+def counting(asked: Counter[str], name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(*given: Any) -> Any:
+        asked[name] += 1
+        return call(*given)
+
+    return counted
 
 
 def fault(**members: Any) -> str:

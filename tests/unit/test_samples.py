@@ -90,7 +90,7 @@ SEALED_FOR, SEALED_WITH = "xPynG8TE_wQjDQmPDXLSLA", b"a" * 32
 def test_a_record_that_an_older_version_sealed_is_read_and_sealed_anew(name: str) -> None:
     sealed, vault = (FOLDER.parent / "sealed/records" / name).read_bytes(), Vault([b"b" * 32, SEALED_WITH])
     assert read_record(sealed).unknown == SEAL
-    for stored in (sealed, vault.resealed(SEALED_FOR, sealed)):
+    for stored in (sealed, vault.resealed(SEALED_FOR, sealed)[0]):
         assert vault.read_record(SEALED_FOR, stored) == SAMPLES[name]
 
 
@@ -138,7 +138,7 @@ def test_a_failure_of_an_older_version_is_read(name: str) -> None:
 def test_a_failure_that_an_older_version_sealed_is_read_and_sealed_anew(name: str) -> None:
     sealed, vault = (FOLDER.parent / "sealed/failures" / name).read_bytes(), Vault([b"b" * 32, SEALED_WITH])
     assert read_failed(sealed) == []
-    for stored in (sealed, vault.resealed_failure(SEALED_FOR, sealed)):
+    for stored in (sealed, vault.resealed_failure(SEALED_FOR, sealed)[0]):
         assert read_failed(vault.open_failure(SEALED_FOR, stored)) == FAILURES[name]
 
 

@@ -17,7 +17,7 @@ KEYS = Keys("{x}")
 
 LISTS = {
     "load": "{unpack(ARGV, first, first + count - 1)}, {unpack(ARGV, first + count)}",
-    "renew": "{unpack(ARGV, first)}",
+    **dict.fromkeys(("renew", "recall"), "{unpack(ARGV, first)}"),
     **dict.fromkeys(("heads", "read", "entry", "admit", "join"), "ARGV[at]"),
 }
 """How the scripts that are given a list get at it: all else has a name."""
@@ -41,7 +41,7 @@ LOOPS = (
 
 
 def _attribute(column: str) -> str:
-    return {"type_number": "listed", "old_type_number": "old_listed"}.get(column, column)
+    return column.replace("type_number", "listed")
 
 
 def rows(script: Script) -> list[list[SimpleNamespace]]:

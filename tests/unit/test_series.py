@@ -18,12 +18,19 @@ MOST_BYTES = 1_048_576
 
 
 def fired(
-    late_ms: int = 0, progress: Progress | None = None, most_bytes: int = MOST_BYTES, queued_ms: int = 1, **repeat: Any
+    late_ms: int = 0,
+    progress: Progress | None = None,
+    most_bytes: int = MOST_BYTES,
+    queued_ms: int = 1,
+    is_told_to_run: bool = False,
+    **repeat: Any,
 ) -> tuple[Firing, list[Record]]:
     """What a series of one a minute does, and the records of its occurrences."""
     options = Options(repeat=Repeat(**({"every": 60} | repeat)), retries=3)
     tail = record_tail("http://h/", -1, "mail", b'{"a":1}', options, "data", progress)
-    claim = Claim(f"{queued_ms}-0", "series", decode_record(b'{"due":%d' % DUE_MS + tail), 0)
+    claim = Claim(
+        f"{queued_ms}-0", "series", decode_record(b'{"due":%d' % DUE_MS + tail), 0, is_told_to_run=is_told_to_run
+    )
     found = firing(claim, DUE_MS + late_ms, most_bytes)
     return found, [decode_record(b'{"due":%d' % one.due_ms + one.tail) for one in found.made]
 
@@ -92,7 +99,19 @@ def test_what_is_too_much_for_one_call_comes_in_the_next() -> None:
     assert len(made) == 1
 
 
-def test_one_that_runs_before_its_time_makes_one_more_and_keeps_it() -> None:
+@pytest.mark.parametrize("late_ms", [-600_000, -1, 0, 1, 600_000])
+def test_one_that_was_told_to_run_makes_one_more_and_keeps_its_time_however_near_it_is(late_ms: int) -> None:
+    """Or past: then it comes again at once."""
+    found, [made] = fired(
+        late_ms, Progress(4, 2, "last"), queued_ms=DUE_MS + late_ms, is_told_to_run=True, missed="all"
+    )
+    assert (made.due, found.after.due_ms) == (DUE_MS + late_ms, DUE_MS)
+    assert after(found.after.tail).repetition == Progress(5, 2, found.made[0].key)
+    found, _ = fired(late_ms, Progress(4), queued_ms=DUE_MS + late_ms, is_told_to_run=True, times=5)
+    assert found.after.due_ms is None
+
+
+def test_one_that_a_version_before_told_to_run_makes_one_more_and_keeps_its_time() -> None:
     found, [made] = fired(-EARLY_MS - 1)
     assert (made.due, found.after.due_ms) == (DUE_MS - EARLY_MS - 1, DUE_MS)
     found, [made] = fired(-EARLY_MS)

@@ -1,7 +1,9 @@
 """Settings: options before variables before defaults; an empty variable is an unset one."""
 
 import dataclasses
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,9 @@ import pytest
 
 from redis_scheduler import cli
 from redis_scheduler.errors import SettingsError
-from redis_scheduler.loading import load, variables
+from redis_scheduler.loading import SOURCES, load, sources, variables
 from redis_scheduler.process.hazards import hazards
+from redis_scheduler.process.process import Process
 from redis_scheduler.settings import ALL, API, WORKER, Settings
 
 
@@ -66,6 +69,10 @@ def test_options_come_before_variables_and_empty_variables_are_unset() -> None:
                 "EGRESS_DENY=:25: has no effect beside EGRESS_PROXY, which decides then",
             ],
         ),
+        (
+            {"WORKER_SHARDS": "0-2", "REDIS_URL": "redis://a,redis://b"},
+            ["WORKER_SHARDS=0-2: must be numbers from 0 to 1: REDIS_URL lists 2 servers"],
+        ),
         ({"MAX_TIMEOUT": "5"}, ["MAX_TIMEOUT=5: must be at least TIMEOUT, which is 10"]),
         ({"DATA_PLAIN": "refuse"}, ["DATA_PLAIN=refuse: has no effect without DATA_KEY, which seals"]),
         (
@@ -103,6 +110,34 @@ def test_settings_that_contradict_each_other_are_named(given: dict[str, str], sa
 )
 def test_settings_that_are_for_tasks_with_options_of_their_own_are_taken(given: dict[str, str]) -> None:
     load(ALL, {}, given)
+
+
+@pytest.mark.parametrize("text", ["1_0", "٤", "4.0", "1e1", "0x4"])
+def test_numbers_are_digits(text: str) -> None:
+    with pytest.raises(SettingsError, match=f"SHARDS={re.escape(text)}: must be a whole number from 1 to 15"):
+        load(ALL, {}, {"SHARDS": text})
+    if text in ("1_0", "٤"):
+        with pytest.raises(SettingsError, match=f"RETRY_TIME={text}: must be"):
+            load(ALL, {}, {"RETRY_TIME": text})
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "15", "0-15", "3-1", "0,,1", "0,0", "0-2,1", "-1", "1-", "0 1", "0-1-2", "٣", ","]
+)
+def test_shards_that_are_none_are_told_in_a_line(text: str) -> None:
+    said = f"WORKER_SHARDS={text}: must be numbers of shards from 0 to 14, each once, such as 0-3 or 0,2,5-7"
+    with pytest.raises(SettingsError) as caught:
+        load(ALL, {}, {"WORKER_SHARDS": text})
+    assert caught.value.problems == [said]
+
+
+@pytest.mark.parametrize(
+    ("text", "served"), [("", {0, 1, 2, 3, 4, 5}), ("0-3", {0, 1, 2, 3}), ("0,2,5-14", {0, 2, 5}), ("7", set())]
+)
+def test_a_worker_serves_the_shards_that_it_is_given_and_an_api_none(text: str, served: set[int]) -> None:
+    settings = load(ALL, {}, {"WORKER_SHARDS": text})
+    assert {number for number in range(6) if Process(WORKER, settings).delivers_from(number)} == served
+    assert not any(Process(API, settings).delivers_from(number) for number in range(6))
 
 
 @pytest.mark.parametrize("variable", ["RETRY_TIME", "RETRY_AFTER_MOST", "DEAD_TTL", "RESULT_TTL", "SHUTDOWN_GRACE"])
@@ -144,6 +179,17 @@ def test_without_a_token_it_listens_on_the_loopback(host: str | None, token: str
 )
 def test_the_variables_of_settings_make_the_same_settings(settings: Settings) -> None:
     assert load(ALL, {}, variables(settings)) == settings
+
+
+def test_where_settings_come_from_is_known_also_to_children(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("a-token\n")
+    environment = {"API_AUTH_FILE": str(path), "REDIS_URL": "redis://h", "RETRIES": "7", "PORT": "1", "TIMEOUT": ""}
+    settings = load(API, {"port": "2"}, environment)
+    found = sources(settings, environment)
+    assert found == {"API_AUTH": str(path), "REDIS_URL": "environment", "RETRIES": "environment", "PORT": "option"}
+    told = environment | variables(settings) | {SOURCES: json.dumps(found)}
+    assert sources(load(API, {}, told), told) == found
 
 
 @pytest.mark.parametrize("role", [ALL, API, WORKER])

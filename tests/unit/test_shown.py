@@ -40,6 +40,12 @@ def test_a_pause_of_all_is_told_by_the_short_way() -> None:
     assert str(info.waits_for).startswith("`redis-scheduler resume-all`")
 
 
+def test_that_nobody_serves_is_told_by_the_short_way() -> None:
+    info = view_of(replace(stored(RECORDS[0]), unserved="no worker runs"), explains=True).info
+    assert isinstance(info, PlainInfo)
+    assert str(info.waits_for).startswith("`redis-scheduler worker`: no worker runs; then its time, ")
+
+
 @pytest.mark.parametrize(
     "raw",
     [

@@ -22,32 +22,28 @@ def holding(running: int, in_line: int, sent_back: int = 0, coming_free: int = 0
 
 
 @pytest.mark.parametrize(
-    ("slots", "loading", "unwritten", "limit"),
+    ("slots", "loading", "limit"),
     [
         # All but the reserve, and what is loading will take.
-        (holding(0, 0), 0, 0, 89),
-        (holding(0, 0), 30, 0, 59),
-        (holding(60, 9), 0, 0, 20),
+        (holding(0, 0), 0, 89),
+        (holding(0, 0), 30, 59),
+        (holding(60, 9), 0, 20),
         # One where nothing stands in line and nothing is loading, also for a host that would have to wait.
-        (holding(90, 0), 0, 0, 1),
-        (holding(90, 0), 1, 0, 0),
-        (holding(90, 1), 0, 0, 0),
-        (holding(89, 20), 0, 0, 0),
+        (holding(90, 0), 0, 1),
+        (holding(90, 0), 1, 0),
+        (holding(90, 1), 0, 0),
+        (holding(89, 20), 0, 0),
         # As many more as come free meanwhile.
-        (holding(89, 20, coming_free=60), 0, 0, 40),
+        (holding(89, 20, coming_free=60), 0, 40),
         # Past what went back, but not behind a long line.
-        (holding(60, 0, sent_back=10), 0, 0, 49),
-        (holding(60, 11, sent_back=10), 0, 0, 38),
-        (holding(60, 12, sent_back=10), 0, 0, 17),
-        (holding(60, 12, sent_back=10, coming_free=1), 0, 0, 38),
-        # A batch at most, and nothing while two batches of failures are unwritten.
-        (holding(0, 0, sent_back=500), 0, 0, 200),
-        (holding(0, 0), 0, 390, 10),
-        (holding(0, 0), 0, 400, 0),
+        (holding(60, 0, sent_back=10), 0, 49),
+        (holding(60, 11, sent_back=10), 0, 38),
+        (holding(60, 12, sent_back=10), 0, 17),
+        (holding(60, 12, sent_back=10, coming_free=1), 0, 38),
     ],
 )
-def test_how_much_a_claim_may_bring(slots: Slots, loading: int, unwritten: int, limit: int) -> None:
-    assert slots.claimable(loading, 200, unwritten) == limit
+def test_how_much_a_claim_may_bring(slots: Slots, loading: int, limit: int) -> None:
+    assert slots.claimable(loading) == limit
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from redis_scheduler.errors import InvalidRequest
 from redis_scheduler.process.task_line import line_of, moved_of, unwritable
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.vault import Vault
 from redis_scheduler.task.due import NO_TTL
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.record import read_record, record_tail
@@ -74,6 +75,23 @@ def test_a_task_of_a_token_comes_back_as_that() -> None:
         moved_of(line.replace(b"0123456789", b"012345678g"), 0)
 
 
+@pytest.mark.parametrize("is_sealed", [False, True])
+def test_a_task_that_came_again_comes_back_with_how_often(is_sealed: bool) -> None:
+    raw = b'{"due":%d,"again":2' % DUE_MS + record_tail("http://localhost/", 2.5, None, b"1", Options(again_most=3))
+    line = line_of(Stored(KEY, raw, read_record(raw), 0, None, "scheduled", DUE_MS))
+    assert b'"again":2,' in line
+    kept = moved_of(line, 0)
+    back = b'{"due":%d' % kept.due_ms + kept.tail
+    if is_sealed:
+        vault = Vault([b"k" * 32])
+        # A script counts on in front of what is sealed.
+        sealed = b'{"due":%d' % kept.due_ms + vault.seal_tail(KEY, kept.tail, kept.listed)
+        assert sealed.startswith(b'{"due":%d,"again":2,"head":' % DUE_MS)
+        back = vault.opened(KEY, sealed)
+    assert back == raw
+    assert b'"again":' not in line_of(stored())
+
+
 def test_a_task_with_a_point_in_time_comes_back_with_it() -> None:
     raw = b'{"due":%d' % DUE_MS + record_tail("http://localhost/", NO_TTL, None, None)
     line = line_of(Stored(KEY, raw, read_record(raw), 0, None, "scheduled", DUE_MS))
@@ -119,8 +137,9 @@ def test_a_dead_letter_keeps_the_time_of_its_death() -> None:
 def test_a_paused_task_stays_paused() -> None:
     moved = moved_of(line_of(stored(state="paused", expires_ms=None)), 60_000)
     assert (moved.place, moved.at_ms) == ("paused", DUE_MS + 60_000)
-    for left_ms in (0, 7_000):
-        retried = stored(attempts=1, failure=FAILURE, state="paused", expires_ms=None)
+    for attempts, left_ms in ((1, 0), (1, 7_000), (0, 7_000)):
+        failure = FAILURE if attempts else None
+        retried = stored(attempts=attempts, failure=failure, state="paused", expires_ms=None)
         retried.left_ms = left_ms
         moved = moved_of(line_of(retried), 60_000)
         assert (moved.place, moved.at_ms) == ("paused", -left_ms)
@@ -230,6 +249,8 @@ GOOD = {"key": KEY, "due": "2030-01-01T00:00:00.000Z", "state": "scheduled", "we
         ({"occurrence": {"series": "", "number": 1}}, "occurrence.series: cannot be the key of a task"),
         ({"occurrence": {"series": "a", "number": 0}}, "occurrence.number: must be a whole number from 1"),
         ({"acknowledged": "done"}, "acknowledged: is said of a task with ack"),
+        ({"again": 1}, "again: is said of a task without again_most"),
+        ({"again_most": 3, "again": -1}, "again: must be a whole number from 0 to 1000000, got -1"),
         ({"ack": True, "acknowledged": "perhaps"}, 'acknowledged: must be done or failed, got "perhaps"'),
         ({"last_failure": 5}, "last_failure: is not as an export writes it"),
         ({"last_failure": {"error": 5, "elapsed_ms": 1}}, "last_failure: is not as an export writes it"),

@@ -43,11 +43,13 @@ def test_what_makes_sense_holds_and_what_would_break_the_service_is_left_out(url
         ("redis://:hidden@host?foo=hidden", "the option foo is not known; known are client_name, db"),
         ("redis://:hidden@host?ssl_ca_cert=hidden", "the option ssl_ca_cert is not known"),
         ("redis://:hidden@host?host=hidden", "the option host is not known"),
-        ("redis://:hidden@host?ssl_cert_reqs=none", "the option ssl_cert_reqs is for rediss:// only"),
+        ("redis://:hidden@host?ssl_cert_reqs=none", "the option ssl_cert_reqs is for TLS only, as in rediss://"),
         (
             "rediss://:hidden@host?ssl_cert_reqs=hidden",
             "the option ssl_cert_reqs must be one of none, optional, required",
         ),
+        ("rediss://:hidden@host?ssl_check_hostname=hidden", "the option ssl_check_hostname must be true or false"),
+        ("unix://tmp/hidden.sock", "must look like"),
         ("rediss://:hidden@host?ssl_ca_certs=/hidden.pem", "its ssl_ options cannot be used for TLS"),
         ("rediss://:hidden@host?ssl_ciphers=hidden", "its ssl_ options cannot be used for TLS"),
         ("rediss://:hidden@host?ssl_min_version=hidden", "a value that it cannot have"),
@@ -57,10 +59,15 @@ def test_what_makes_sense_holds_and_what_would_break_the_service_is_left_out(url
         ("redis://:hid/den@host/0", "percent-encoded"),
         ("redis://:hidden@host:0/0", "must look like"),
         ("redis://[hidden/0", "must look like"),
-        ("redis+sentinel://:hidden@host/0", "must look like"),
+        ("redis+sentinels://:hidden@host/0", "must look like"),
     ],
 )
 def test_what_is_wrong_is_named_and_no_secret_is_repeated(url: str, said: str) -> None:
+    assert_refused(url, said)
+
+
+def assert_refused(url: str, said: str) -> None:
+    """REDIS_URL is refused with these words, which repeat nothing of a secret that begins with `hid`."""
     with pytest.raises(SettingsError) as caught:
         load(ALL, {"redis_url": url}, {})
     [problem] = caught.value.problems

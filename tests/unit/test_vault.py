@@ -11,14 +11,18 @@ from redis_scheduler.task.label import index_of
 from redis_scheduler.task.listing import Listing, listing_of
 from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.record import SEAL, UNREADABLE, read_record, record_tail
+from redis_scheduler.task.repeat import Repeat
 
 FRONT, KEY = b'{"due":1234567890123', "task-1"
 OLD, NEW = os.urandom(32), os.urandom(32)
 LABELLED = Options(headers={"x-a": "secret"}, labels={"order": "a=1"})
+SERIES = Options(headers={"x-a": "secret"}, repeat=Repeat(cron="@daily"))
+BOTH = Options(labels={"order": "a=1"}, repeat=Repeat(every=3600, tz="secret"))
 FAILURE = b'{"error":"HTTP 500","elapsed_ms":1,"answer":"secret"}'
 
 
-@pytest.mark.parametrize(("type_name", "options"), [(None, NONE), ("mail", NONE), (None, LABELLED), ("mail", LABELLED)])
+@pytest.mark.parametrize("type_name", [None, "mail"])
+@pytest.mark.parametrize("options", [NONE, LABELLED, SERIES, BOTH])
 @pytest.mark.parametrize("token", [None, "0123456789"])
 @pytest.mark.parametrize("front", [FRONT, FRONT + b',"again":3'])
 def test_a_record_opens_as_it_was(type_name: str | None, options: Options, token: str | None, front: bytes) -> None:

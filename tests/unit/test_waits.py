@@ -1,9 +1,12 @@
 """What a task waits for, in one sentence for each state."""
 
 import pytest
+from msgspec.structs import replace
 
 from redis_scheduler.api.waits import ERROR_LENGTH, waits_for
+from redis_scheduler.store.limiting import HostState
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.task.limit import Breaker, Limit
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.record import UNREADABLE, Record
 from redis_scheduler.task.repeat import Repeat
@@ -12,6 +15,7 @@ DUE_MS, TIME = 1_700_000_000_000, "2023-11-14T22:13:20.000Z"
 LATER_MS, LATER = DUE_MS + 5_000, "2023-11-14T22:13:25.000Z"
 RECORD = Record(DUE_MS, "http://localhost/", 5)
 SERIES = Record(DUE_MS, "http://localhost/", 5, options=Options(repeat=Repeat(every=60)))
+OPEN = Breaker("open", DUE_MS, LATER_MS, probes=2)
 FAILURE = b'{"error":"answered 503","elapsed_ms":3,"status":503}'
 
 
@@ -59,6 +63,29 @@ def test_each_state_has_its_sentence(stored: Stored, said: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        (None, "the limit of localhost:80 lets no more begin: GET /hosts/localhost:80"),
+        (HostState("", None, 1, 0), "the limit of localhost:80 lets no more begin: GET /hosts/localhost:80"),
+        (HostState("", Limit(rate=1), 1, 0), "the limit of localhost:80 lets no more begin: GET /hosts/localhost:80"),
+        (HostState("", Limit(is_paused=True), 1, 0, OPEN), "localhost:80 is paused: PUT /hosts/localhost:80"),
+        (
+            HostState("", None, 1, 0, OPEN),
+            f"the breaker of localhost:80 is open since {TIME}, and the next probe may begin at {LATER}",
+        ),
+        (
+            HostState("", Limit(rate=1), 1, 0, Breaker("closing", DUE_MS, LATER_MS, step=3)),
+            f"the breaker of localhost:80 was open since {TIME} and closes: in step 3 of ten few may begin",
+        ),
+    ],
+)
+def test_a_held_task_says_what_holds_it(limit: HostState | None, said: str) -> None:
+    stored = task("held", None, record=replace(RECORD, origin="http://localhost"))
+    stored.limit = limit
+    assert waits_for(stored) == f"its turn: {said}"
+
+
+@pytest.mark.parametrize(
     ("state", "said"),
     [
         ("scheduled", f"`redis-scheduler resume-all`: all is paused since {LATER}; then its time, {TIME}"),
@@ -72,6 +99,36 @@ def test_while_all_is_paused_that_comes_first(state: str, said: str | None) -> N
     stored = task(state)
     stored.all_paused_since_ms = LATER_MS
     assert waits_for(stored) == said
+
+
+NOBODY = "no worker serves shard 2"
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("scheduled", f"`redis-scheduler worker`: {NOBODY}; then its time, {TIME}"),
+        ("queued", f"`redis-scheduler worker`: {NOBODY}; then a free slot of a worker"),
+        ("waiting", f"`redis-scheduler worker`: {NOBODY}; then a free slot of a worker"),
+        ("in delivery", f"`redis-scheduler worker`: {NOBODY}; that of its attempt 1 is gone"),
+        ("awaiting", f"an acknowledgement of its attempt 1, until {TIME}"),
+        ("paused", "a resume: it is paused"),
+        ("dead", None),
+    ],
+)
+def test_while_nobody_serves_its_shard_that_comes_first(state: str, said: str | None) -> None:
+    stored = task(state)
+    stored.unserved = NOBODY
+    assert waits_for(stored) == said
+
+
+def test_a_pause_of_all_is_told_before_that_nobody_serves() -> None:
+    stored = task("scheduled")
+    stored.unserved, stored.all_paused_since_ms = NOBODY, LATER_MS
+    assert waits_for(stored) == (
+        f"`redis-scheduler resume-all`: all is paused since {LATER}; then `redis-scheduler worker`: {NOBODY}; then "
+        f"its time, {TIME}"
+    )
 
 
 def test_a_long_error_is_cut() -> None:

@@ -97,6 +97,8 @@ def test_the_longest_host_is_remembered() -> None:
     longest = ".".join([63 * "a", 63 * "b", 63 * "c", 61 * "d"]) + "."
     check_webhook(f"https://{longest}:65535/")
     assert known.cache_info().currsize == 1
+    with pytest.raises(InvalidRequest, match="a host name or address that can exist"):
+        check_webhook(f"https://{longest[:-1]}d/")  # one letter too many, though no longer with its final dot
 
 
 @pytest.mark.parametrize("host", ["host", "127.0.0.1", "[::1]", "bücher.example", "01.example"])

@@ -40,13 +40,14 @@ class AcknowledgementsApi(OwnKeysApi):
         given = request.headers.get(HEADER, "")
         if not given:
             raise InvalidField(HEADER, "is missing: give the one that the delivery carried", Code.MISSING_FIELD)
-        stored, caller = await self._calls_of(key).read.submit(key), caller_of(request)
+        calls, stored = await self._places.find(key)
+        caller = caller_of(request)
         if isinstance(stored, int):
             async with self._large(request, key, COPIES * stored) as large:
                 said, state = self._said(visible(caller, large), given, sign)
         else:
             said, state = self._said(visible(caller, stored), given, sign)
-        found = await self._calls_of(key).acknowledge.submit(said)
+        found = await calls.acknowledge.submit(said)
         if found is AcknowledgeAnswer.NOT_FOUND:
             raise TaskNotFound
         if found is AcknowledgeAnswer.OTHER:

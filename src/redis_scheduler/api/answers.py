@@ -1,13 +1,14 @@
 """Answers: always JSON with `status`; and one answer for every error."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.api.bodies import Tried, encode_answer, refusal
+from redis_scheduler.api.closing import send_whole
 from redis_scheduler.api.request_ids import request_id_of
 from redis_scheduler.api.scheduling import PartlyWritten
 from redis_scheduler.errors import Code, RequestRefused, StoreFull, StoreUnavailable
@@ -19,14 +20,20 @@ logger = Events(__name__)
 RETRY_AFTER = {"Retry-After": "1"}
 """The header of a 503, in seconds."""
 
+Answering = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
+"""Answers a request with its query parameters."""
+
 PIECE_BYTES = 65_536
+
+TRY_AGAIN = "; try again"
+"""Ends what is said of an outage. A page that tries again by itself leaves it out."""
 
 
 class _JsonResponse(Response):
     """An answer that sets its type and length itself, and sends itself: what Starlette does besides took 2 µs."""
 
     def __init__(  # Starlette's own looks for what is never given here
-        self, body: bytes, status_code: int = 200, headers: Mapping[str, str] | None = None
+        self, body: bytes | memoryview, status_code: int = 200, headers: Mapping[str, str] | None = None
     ) -> None:
         self.body = body
         self.status_code = status_code
@@ -37,6 +44,8 @@ class _JsonResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as Starlette calls it
         """Send it."""
+        if send_whole(send, self.status_code, self.raw_headers, self.body):
+            return
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body})
 
@@ -54,6 +63,19 @@ def _tagged(response: _JsonResponse, etag: str | None) -> _JsonResponse:
 def answer(content: msgspec.Struct, etag: str | None = None) -> Response:
     """Return a 200 with one of the bodies of bodies.py."""
     return _tagged(_JsonResponse(encode_answer(content)), etag)
+
+
+def telling_replicas(handler: Answering, replicas: int) -> Answering:
+    """Return a handler that tells with each 200 how many replicas of Redis have what was written, at least."""
+
+    async def handle(request: Request, given: Mapping[str, str]) -> Response:
+        response = await handler(request, given)
+        if response.status_code == 200:
+            response.body = b'%s,"replicas":%d}\n' % (bytes(response.body)[: -len(b"}\n")], replicas)
+            response.raw_headers[0] = (b"content-length", b"%d" % len(response.body))
+        return response
+
+    return handle
 
 
 def text_answer(text: bytes, content_type: str) -> Response:
@@ -81,8 +103,8 @@ def replay(content: msgspec.Struct) -> Response:
 class LargeAnswer(_JsonResponse):
     """A 200 that is sent piece by piece, as its client reads. `on_sent` is called when it is sent or given up."""
 
-    def __init__(self, content: msgspec.Struct, etag: str | None, on_sent: Callable[[], None]) -> None:
-        super().__init__(encode_answer(content))
+    def __init__(self, body: bytes | bytearray, etag: str | None, on_sent: Callable[[], None]) -> None:
+        super().__init__(memoryview(body))
         _tagged(self, etag)
         self._on_sent = on_sent
 
@@ -93,7 +115,7 @@ class LargeAnswer(_JsonResponse):
             for start in range(0, len(self.body), PIECE_BYTES):
                 end = start + PIECE_BYTES
                 has_more = end < len(self.body)
-                await send({"type": "http.response.body", "body": self.body[start:end], "more_body": has_more})
+                await send({"type": "http.response.body", "body": bytes(self.body[start:end]), "more_body": has_more})
         finally:
             self._on_sent()
 
@@ -105,15 +127,17 @@ def error_answer(
     index: int | None = None,
     headers: Mapping[str, str] | None = None,
     tasks: list[Tried] | None = None,
+    operation: str | None = None,
 ) -> Response:
     """Return the answer for an error: what is wrong and where. A 503 says when to try again."""
     if code.status == 503:
         headers = RETRY_AFTER
-    return _JsonResponse(refusal(code, error, field, index, tasks), code.status, headers)
+    return _JsonResponse(refusal(code, error, field, index, tasks, operation), code.status, headers)
 
 
-def answer_to(error: Exception, scope: Scope) -> Response:
-    """Return the answer for an error. An error of the program is logged."""
+def answer_to(error: Exception, scope: Scope, operation: str | None = None) -> Response:
+    """Return the answer for an error. An error of the program is logged. `operation`: which goes on if it is asked
+    for."""
     path, request_id = scope["path"], request_id_of(scope)
     match error:
         case RequestRefused():
@@ -122,9 +146,9 @@ def answer_to(error: Exception, scope: Scope) -> Response:
             return error_answer(error.code, str(error), tasks=error.tasks)
         case StoreUnavailable():
             logger.debug("refused", path=path, error=str(error), request_id=request_id)
-            return error_answer(Code.REDIS_UNAVAILABLE, f"{told(error)}; try again")
+            return error_answer(Code.REDIS_UNAVAILABLE, f"{told(error)}{TRY_AGAIN}", operation=operation)
         case StoreFull():
-            return error_answer(Code.REDIS_FULL, str(error))
+            return error_answer(Code.REDIS_FULL, str(error), operation=operation)
         case ClientDisconnect():
             # Nobody reads this answer: the connection ended before the body did.
             return error_answer(Code.INCOMPLETE_BODY, "The body ended before its length")

@@ -1,12 +1,15 @@
 """The application: the handlers at their paths, behind the gate."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from redis_scheduler.api.answers import telling_replicas
 from redis_scheduler.api.auth import Gate, Refusals, is_page
+from redis_scheduler.api.bodies import Written
 from redis_scheduler.api.callers import Callers
 from redis_scheduler.api.endpoint import Endpoint
 from redis_scheduler.api.hosts import HostsApi
@@ -21,7 +24,9 @@ from redis_scheduler.metrics.meter import UNREAD, Meter
 from redis_scheduler.metrics.snapshots import Snapshots
 from redis_scheduler.spans import Tracer
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.deployment import Deployment, refresh_first
+from redis_scheduler.store.generations import Generations
+from redis_scheduler.store.glance import Glance
 from redis_scheduler.store.journal import Journal
 from redis_scheduler.store.tokens import Tokens
 from redis_scheduler.task.timing import DEFAULT, Timing
@@ -40,6 +45,8 @@ class Inside:
     callers: Callers
     note_refused: Callable[[Scope], None]
     clients: Sequence[RedisClient]
+    glance: Glance
+    generations: Generations
 
 
 class Paths:
@@ -54,10 +61,10 @@ class Paths:
         self._of_key = {path: app for path, app in at.items() if "{key}" in path}
         self._otherwise = otherwise
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass it on."""
         app = self._at.get(scope["path"]) or self._with_key(scope)
-        await app(scope, receive, send)
+        return app(scope, receive, send)
 
     def _with_key(self, scope: Scope) -> ASGIApp:
         parts = scope["path"].split("/", 3)
@@ -65,7 +72,15 @@ class Paths:
             return self._otherwise
         scope["path_params"] = {"key": parts[2]}
         parts[2] = "{key}"
-        return self._of_key.get("/".join(parts), self._otherwise)
+        return self._of_key.get("/".join(parts)) or self._of_slashed_key(scope)
+
+    def _of_slashed_key(self, scope: Scope) -> ASGIApp:
+        """Return what refuses an own key with a slash in it, by its name; else what answers where nothing is."""
+        _, first, key = scope["path"].split("/", 2)
+        if scope["method"] != "PUT" or first != "schedule":
+            return self._otherwise
+        scope["path_params"] = {"key": key}
+        return self._of_key.get("/schedule/{key}", self._otherwise)
 
 
 def _document() -> tuple[bytes, str]:
@@ -90,28 +105,31 @@ def create_app(
 ) -> ASGIApp:
     """Return the application.
 
-    `clients`, `deployments`: one of each shard. `name` is this process's id as a writer, new at every start. `token`:
-    the service's own; while it is changed two, with a space between. `meter`, `snapshots`: what this process
-    has counted, and what its siblings have. `pages` makes the dashboard; None: there is none.
+    `clients`, `deployments`: one of each shard; there may come more. `name` is this process's id as a writer, new at
+    every start. `token`: the service's own; while it is changed two, with a space between. `meter`, `snapshots`: what
+    this process has counted, and what its siblings have. `pages` makes the dashboard; None: there is none.
     `tracer` is told of requests that schedule.
     """
-    api = HostsApi(clients, name, max_body, timing, limits, token)
-    probes = Probes(list(zip(deployments, clients, strict=True)), is_stopping, _document)
-    at: dict[str, dict[Route[Any], Handler]] = {}
-    handlers: list[tuple[Route[Any], Handler]] = [(route, route.handler_of(api)) for route in TASK_ROUTES]
-    auditor = Auditor(Journal(clients[0], limits.audit_entries))
-    handlers.append((AUDIT_ROUTE, AUDIT_ROUTE.handler_of(auditor)))
-    handlers.append((METRICS_ROUTE, METRICS_ROUTE.handler_of(MetricsApi(clients, meter, snapshots))))
-    handlers += [(route, route.handler_of(probes)) for route in OPEN_ROUTES]
-    for route, handler in handlers:
-        at.setdefault(route.path, {})[route] = handler
+    first = deployments[0]
+    refresh = partial(refresh_first, deployments, clients)
+    api = HostsApi(clients, name, max_body, timing, limits, token, first.generations, refresh)
+    probes = Probes(deployments, clients, is_stopping, _document)
+    auditor, glance = Auditor(Journal(clients[0], limits.audit_entries), limits.audits_api), Glance(clients)
+    at = _handlers(
+        (TASK_ROUTES, api),
+        ((AUDIT_ROUTE,), auditor),
+        ((METRICS_ROUTE,), MetricsApi(glance, meter, snapshots)),
+        (OPEN_ROUTES, probes),
+        replicas=limits.replicas,
+    )
     refusals = Refusals(limits.refusals_interval_s)
-    callers = Callers(Tokens(clients[0]), limits.token_grace_s)
+    callers = Callers(Tokens(clients[0], limits.allowed), limits.token_grace_s)
     dashboard: ASGIApp | None = None
     if pages is not None:
         # What it asks for its pages are no requests of clients: they are not counted.
         uncounted = {path: Endpoint(of_path, refusals.note, auditor=auditor) for path, of_path in at.items()}
-        dashboard = pages(Inside(Paths(uncounted, Endpoint({})), token.split(" "), callers, refusals.note, clients))
+        asked, tokens = Paths(uncounted, Endpoint({})), token.split(" ")
+        dashboard = pages(Inside(asked, tokens, callers, refusals.note, clients, glance, first.generations))
     paths = Paths(
         {path: Endpoint(of_path, refusals.note, meter, auditor) for path, of_path in at.items()},
         _elsewhere(dashboard, Endpoint({}, meter=meter)),
@@ -125,11 +143,22 @@ def create_app(
     return Cors(gate, limits.origins)
 
 
+def _handlers(*owned: tuple[Sequence[Route[Any]], object], replicas: int) -> dict[str, dict[Route[Any], Handler]]:
+    """Return what answers each route, by their paths. `owned`: routes, and the object whose methods answer them."""
+    at: dict[str, dict[Route[Any], Handler]] = {}
+    for routes, owner in owned:
+        for route in routes:
+            handler = route.handler_of(owner)
+            is_told = replicas and issubclass(route.answer, Written)
+            at.setdefault(route.path, {})[route] = telling_replicas(handler, replicas) if is_told else handler
+    return at
+
+
 def create_metrics_app(
     client: RedisClient, token: str, deployment: Deployment, limits: Limits, metrics: MetricsApi
 ) -> ASGIApp:
     """Return an application that answers /metrics alone, to whom `create_app` does."""
-    probes, refusals = Probes([(deployment, client)], lambda: False, _document), Refusals(limits.refusals_interval_s)
+    probes, refusals = Probes([deployment], [client], lambda: False, _document), Refusals(limits.refusals_interval_s)
     at = {METRICS_ROUTE.path: Endpoint({METRICS_ROUTE: METRICS_ROUTE.handler_of(metrics)}, refusals.note)}
     callers = Callers(Tokens(client), limits.token_grace_s)
     return _gate(Paths(at, Endpoint({})), callers, token, probes, refusals, limits)

@@ -110,7 +110,7 @@ def _item(text: bytes) -> BatchItem:
         raise InvalidRequest(Code.TOO_DEEP, reading.TOO_DEEP) from error
     requests.check_task(item)
     if item.type is not UNSET:
-        requests.check_type(item.type)
+        requests.check_new_type(item.type)
     if item.key is not UNSET:
         requests.check_own_key(item.key)
     return item

@@ -53,7 +53,7 @@ _OptionChanges: Any = msgspec.defstruct(
 )
 
 
-class UpdateRequest(_OptionChanges, forbid_unknown_fields=True):  # type: ignore[call-arg, misc]  # a struct, too
+class UpdateRequest(_OptionChanges, forbid_unknown_fields=True):  # type: ignore[call-arg, misc]  # its base is a struct
     """The body of PATCH /schedule/{key}: absent members stay, and an option that is null gets its default again.
 
     body, body_base64: null leaves nothing to be sent.
@@ -71,7 +71,13 @@ class Answer(msgspec.Struct, tag_field="status", tag=200):
     """The body of a 200: its first member is `status`. (As a struct it is encoded in half the time of a dict.)"""
 
 
-class Scheduled(Answer):
+class Written(Answer, kw_only=True):
+    """The body of a 200 to what writes tasks. replicas: with REPLICAS, so many replicas of Redis have it at least."""
+
+    replicas: int | UnsetType = UNSET
+
+
+class Scheduled(Written):
     """The task's key, twice: clients of the original service read it in `data`. due: when it fires (RFC 3339)."""
 
     data: str
@@ -86,14 +92,14 @@ class ScheduledTask(msgspec.Struct):
     due: str
 
 
-class BatchScheduled(Answer):
+class BatchScheduled(Written):
     """The tasks in the order of the request. data: their keys."""
 
     data: list[str]
     tasks: list[ScheduledTask]
 
 
-class Updated(Answer):
+class Updated(Written):
     """As Scheduled. found: `updated`; or `in delivery`, if an attempt with the old record is under way."""
 
     data: str
@@ -102,7 +108,7 @@ class Updated(Answer):
     found: str
 
 
-class PutDone(Answer):
+class PutDone(Written):
     """As Scheduled. created: whether there was no task with this key. found: of one that there was, as Updated says, or
     `dead`."""
 
@@ -113,7 +119,7 @@ class PutDone(Answer):
     found: str | UnsetType = UNSET
 
 
-class Cancelled(Answer):
+class Cancelled(Written):
     """What was found: `cancelled`; or `in delivery`, if an attempt is under way."""
 
     data: str
@@ -126,7 +132,7 @@ class Previewed(Answer):
     data: list[str]
 
 
-class Found(Answer):
+class Found(Written):
     """Of a task that was paused, resumed or run, or that its receiver spoke of (done, fail, extend). found: its state
     before, as `info.state` shows it."""
 
@@ -142,10 +148,12 @@ class Shown(Answer):
 
 
 class Listed(Answer):
-    """A page of tasks. next: the cursor of the next page, None on the last."""
+    """A page of tasks. next: the cursor of the next page, None on the last; looked_at: with filters, how many tasks it
+    looked at for these, for a caller who may see all types."""
 
     data: list[TaskView]
     next: str | None
+    looked_at: int | UnsetType = UNSET
 
 
 class DeadGroup(msgspec.Struct, frozen=True):
@@ -169,10 +177,11 @@ class Grouped(Answer):
     complete: bool
 
 
-class ManyDone(Answer):
+class ManyDone(Written):
     """What was done to many tasks: the verb, how many the operation has touched and looked at so far; next: the cursor
     with which it goes on, None if that was all. dry_run: nothing was done, they were only counted, those of this
-    request. operation: its id, if it may be asked for again."""
+    request. operation: its id, if it may be asked for again. away: the numbers of the shards that were away, in which
+    it goes on when they are back."""
 
     data: str
     touched: int
@@ -180,9 +189,10 @@ class ManyDone(Answer):
     next: str | None
     dry_run: bool
     operation: str | UnsetType = UNSET
+    away: list[int] | UnsetType = UNSET
 
 
-class Purged(Answer):
+class Purged(Written):
     """How many tasks were deleted."""
 
     data: int
@@ -234,7 +244,8 @@ class Refused(msgspec.Struct):
 
     error: what is wrong, where, and what was given; code: the same as a word that stays (errors.py); field: what is at
     fault, if that is one field, parameter or header; index: of several tasks, which, from 0; tasks: what became of
-    each, if some may have been written.
+    each, if some may have been written; operation: of what was to be done to many tasks and perhaps began, so that the
+    same request with this `operation` goes on.
     """
 
     status: int
@@ -243,13 +254,19 @@ class Refused(msgspec.Struct):
     field: str | UnsetType = UNSET
     index: int | UnsetType = UNSET
     tasks: list[Tried] | UnsetType = UNSET
+    operation: str | UnsetType = UNSET
 
 
 def refusal(
-    code: Code, error: str, field: str | None = None, index: int | None = None, tasks: list[Tried] | None = None
+    code: Code,
+    error: str,
+    field: str | None = None,
+    index: int | None = None,
+    tasks: list[Tried] | None = None,
+    operation: str | None = None,
 ) -> bytes:
     """Return the body of an answer to an error."""
-    given = {"field": field, "index": index, "tasks": tasks}
+    given = {"field": field, "index": index, "tasks": tasks, "operation": operation}
     more: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return encode_answer(Refused(code.status, error, code.word, **more))
 
@@ -260,3 +277,25 @@ _encode = msgspec.json.Encoder().encode
 def encode_answer(content: object) -> bytes:
     """Return any answer of the API as a line of JSON."""
     return _encode(content) + b"\n"
+
+
+_LISTED = encode_answer(Listed([], None)).partition(b"]")[0]
+"""How the body of a Listed begins."""
+
+
+class ListedBody:
+    """The body of a Listed: each of its tasks is put into it at once, so that only this is held of a page."""
+
+    def __init__(self) -> None:
+        self._body = bytearray(_LISTED)
+
+    def add(self, task: TaskView) -> None:
+        """Put the next task into it."""
+        if len(self._body) > len(_LISTED):
+            self._body += b","
+        self._body += _encode(task)
+
+    def ended(self, following: str | None, looked_at: int | UnsetType = UNSET) -> bytearray:
+        """Return it whole, with what a Listed says of the page. `following`: the cursor of the next one."""
+        self._body += encode_answer(Listed([], following, looked_at)).removeprefix(_LISTED)
+        return self._body

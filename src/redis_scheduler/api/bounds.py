@@ -84,7 +84,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _is_over = False
     """Whether nothing more of this connection is parsed."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of TCP, as in uvicorn
         """Begin."""
         super().connection_made(transport)
         self.flow = _Flow(transport)

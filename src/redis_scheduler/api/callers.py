@@ -1,6 +1,7 @@
 """Who asks with a token that has rights: found in Redis by its id, kept for a second, and for longer while Redis is
 away."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from redis_scheduler.errors import Code, InvalidField, RequestRefused, StoreUnav
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.token import FORM, RIGHTS, Right, Token
 from redis_scheduler.store.tokens import TOKENS_MOST, Tokens
+from redis_scheduler.task.alert import ALERT_TYPE
 from redis_scheduler.task.options import CALLBACKS, Options
 from redis_scheduler.task.record import DEFAULT_TYPE
 from redis_scheduler.task.summary import Summary
@@ -33,6 +35,9 @@ FRESH_S = 1.0
 
 NOTED_S = 60.0
 """A process notes the use of a token so often."""
+
+SILENT_S = 0.2
+"""Redis has so long to tell of a token. If it does not, what it told within the grace counts for another second."""
 
 IDS_A_CALL = 200
 
@@ -55,8 +60,10 @@ class Caller:
         return bool(self.token.rate or self.token.tasks or self.token.task_bytes)
 
     def sees(self, type_name: str | None) -> bool:
-        """Whether tasks of this type (None: the default) are there for it."""
-        return not self.types or (type_name or DEFAULT_TYPE) in self.types
+        """Whether tasks of this type (None: the default) are there for it: alerts only for whoever may admin all."""
+        if not self.types:
+            return type_name != ALERT_TYPE or bool(self.rights & Right.ADMIN)
+        return (type_name or DEFAULT_TYPE) in self.types and type_name != ALERT_TYPE
 
     def may_give(self, limit_key: str) -> bool:
         """Whether its tasks may be under this limit_key: a name that nobody gave it could be that of another."""
@@ -147,13 +154,16 @@ class Callers:
 
     async def _asked(self, token_id: bytes) -> _Known | None:
         """Return what Redis says of a token, or said within the grace where it is away."""
-        known = self._known.get(token_id)
+        known, now = self._known.get(token_id), time.monotonic()
+        is_usable = known is not None and now < known.usable_until
         try:
-            now_ms, token = await self._found.submit((token_id.decode(), 0))
-        except StoreUnavailable:
-            if known is not None and time.monotonic() < known.usable_until:
-                return known
-            raise
+            async with asyncio.timeout(SILENT_S if is_usable else None):
+                now_ms, token = await self._found.submit((token_id.decode(), 0))
+        except (StoreUnavailable, TimeoutError):
+            if known is None or not is_usable:
+                raise
+            known.fresh_until = min(now + FRESH_S, known.usable_until, known.ends_at)
+            return known
         if token is None:
             self._known.pop(token_id, None)
             return None
@@ -206,15 +216,16 @@ Seen = TypeVar("Seen", bound=Stored | Summary | None)
 
 def visible(caller: Caller | None, found: Seen) -> Seen | None:
     """Return a task, as it stands or as it ended; None where its type is not the caller's: it is not there for it."""
-    if caller is None or not caller.types or found is None:
+    if caller is None or found is None:
         return found
     return found if caller.sees(found.type if isinstance(found, Summary) else found.record.type) else None
 
 
 def refuse_other_type(caller: Caller, name: str) -> None:
     """Raise a 403 for a type that is not the caller's."""
-    if name not in caller.types:
-        error = f"must be one of the token's ({', '.join(sorted(caller.types))}), got {quoted(name)}"
+    if not caller.sees(name):
+        rule = f"one of the token's ({', '.join(sorted(caller.types))})" if caller.types else "one that it may see"
+        error = f"must be {rule}, got {quoted(name)}"
         raise InvalidField("type", error, Code.OTHER_TYPE)
 
 

@@ -4,6 +4,7 @@ from msgspec import UNSET
 
 from redis_scheduler.api import requests
 from redis_scheduler.api.bodies import UpdateRequest
+from redis_scheduler.api.callers import Caller
 from redis_scheduler.api.content import changed_content, check_method
 from redis_scheduler.api.repeats import check_times, first_of
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused
@@ -28,10 +29,11 @@ def changeable(stored: Stored) -> Stored:
     return stored
 
 
-def change_of(stored: Stored, wanted: UpdateRequest, now_ms: int = 0) -> Change:
+def change_of(stored: Stored, wanted: UpdateRequest, now_ms: int = 0, caller: Caller | None = None) -> Change:
     """Return the change of a task that a body asks for. Raises RequestRefused for one that cannot be changed.
 
-    `now_ms`: Redis' clock, where a series is concerned (`clock_of`).
+    `now_ms`: Redis' clock, where a series is concerned (`clock_of`). A token with rights takes a task of API_AUTH over
+    by saying where it, or what its end starts, leads: else a receiver of its own would get what those of API_AUTH get.
     """
     record = changeable(stored).record
     ttl: float = record.ttl
@@ -50,16 +52,20 @@ def change_of(stored: Stored, wanted: UpdateRequest, now_ms: int = 0) -> Change:
         if isinstance(repetition, Progress):
             check_times(options.repeat, repetition)
     old_listed = listing_of(record.type, record.options, record.token)
-    listed = old_listed if options is record.options else listing_of(record.type, options, record.token)
+    token = record.token
+    if token is None and caller is not None and (wanted.webhook or wanted.on_success or wanted.on_failure):
+        token = caller.id
+    is_listed_as_before = options is record.options and token == record.token
+    listed = old_listed if is_listed_as_before else listing_of(record.type, options, token)
     webhook = record.webhook if wanted.webhook is UNSET else wanted.webhook
     content, data = changed_content(record, wanted)
     requests.check_options(options, record.options)
     check_method(options, data)
-    tail = record_tail(webhook, ttl, record.type, data, options, content, repetition, record.token)
+    tail = record_tail(webhook, ttl, record.type, data, options, content, repetition, token)
     other_limit = (wanted.webhook is not UNSET or options is not record.options) and (
         limit_named(options, parts_of(webhook)[0]) != limit_of(record)
     )
-    return Change(stored.key, stored.raw, tail, delay_ms, record.due, listed, old_listed, other_limit)
+    return Change(stored.key, stored.raw, tail, delay_ms, record.due, listed, old_listed, other_limit, token)
 
 
 async def clock_of(stored: Stored, wanted: UpdateRequest, views: Views) -> int:

@@ -1,33 +1,31 @@
 """The handlers of the routes to dead letters: tasks whose attempts all failed."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from redis_scheduler.api import reading, requests
 from redis_scheduler.api.answers import answer
-from redis_scheduler.api.bodies import Cancelled, DeadGroup, Grouped, Listed, Updated, UpdateRequest
+from redis_scheduler.api.bodies import Cancelled, DeadGroup, Grouped, Updated, UpdateRequest
 from redis_scheduler.api.callers import (
     Caller,
     caller_of,
-    may_see_all,
     refuse_other_options,
-    refuse_other_way,
     refuse_without,
     visible,
 )
-from redis_scheduler.api.changes import change_of, clock_of
 from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.handlers import Api
-from redis_scheduler.api.pages import COPIES, look_s
-from redis_scheduler.api.shown import view_of
+from redis_scheduler.api.pages import look_s
 from redis_scheduler.errors import LetterNotFound
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.token import Right
-from redis_scheduler.store.views import PAGE_BYTES
 from redis_scheduler.store.written import DiscardAnswer, ReplayAnswer
+from redis_scheduler.task.alert import ALERT_TYPE
 from redis_scheduler.task.due import due_after
 
 
@@ -36,20 +34,17 @@ class DeadLettersApi(Api):
 
     async def dead(self, request: Request, given: Mapping[str, str]) -> Response:
         """GET /dead?limit=&cursor=, and filters: dead letters, the newest first."""
-        limit, wanted = requests.page_limit(given), filters_of(given)
-        to_admin = may_see_all(caller_of(request))
-
-        async def read() -> tuple[Listed, None]:
-            page = await self._only.views.dead_page(limit, given.get("cursor"), wanted, look_s(request))
-            return Listed([view_of(stored, to_admin=to_admin) for stored in page.tasks], page.next), None
-
-        return await self._large_answer(request, COPIES * PAGE_BYTES, read)
+        limit, wanted, views = requests.page_limit(given), filters_of(given), await self._listed(given)
+        read = partial(views.dead_page, limit, given.get("cursor"), wanted)
+        return await self._answer_page(request, read, wanted.types is None and wanted.may_skip_many(True))
 
     async def dead_groups(self, request: Request, given: Mapping[str, str]) -> Response:
         """GET /dead/groups, with the filters of GET /dead: how many dead letters there are of each host and error."""
-        wanted = filters_of(given)
+        wanted, caller = filters_of(given), caller_of(request)
+        if caller is not None and not caller.sees(ALERT_TYPE):
+            wanted = replace(wanted, other_than=ALERT_TYPE)
         async with self._one_grouping.held():
-            found = await self._only.views.groups(wanted, look_s(request))
+            found = await (await self._listed(given)).groups(wanted, look_s(request))
         groups = [
             DeadGroup(group.host, group.error, group.count, group.newest, rfc3339(group.died_ms))
             for group in found.groups
@@ -61,12 +56,12 @@ class DeadLettersApi(Api):
 
     async def dead_letter(self, request: Request, _given: Mapping[str, str]) -> Response:
         """GET /dead/{key}: one dead letter."""
-        return await self._shown(request, _dead)
+        return await self._shown(request, await self._places.find(requests.task_key(request)), _dead)
 
     async def discard(self, request: Request, _given: Mapping[str, str]) -> Response:
         """DELETE /dead/{key}: delete a dead letter, and no task that is alive again."""
         key = requests.task_key(request)
-        calls = self._calls_of(key)
+        calls = await self._places.of_key(key)
         found = await self._guarded(
             request, key, lambda expected: calls.discard.submit((key, expected)), LetterNotFound
         )
@@ -90,11 +85,7 @@ class DeadLettersApi(Api):
     async def _replayed(self, stored: Stored | None, wanted: UpdateRequest, caller: Caller | None) -> Response | None:
         """Bring a dead letter back; None where another process was first. Raises LetterNotFound."""
         stored = _dead(visible(caller, stored))
-        refuse_other_way(caller, stored.record.options, wanted)
-        calls = self._calls_of(stored.key)
-        change = change_of(stored, wanted, await clock_of(stored, wanted, calls.views))
-        await self._check_change(stored, wanted)
-        await calls.names.admit(change.listed, change.old_listed)
+        calls, change = self._places.of(stored), await self._change_of(stored, wanted, caller)
         now_ms, found = await self._within_its_token(caller, stored, change, lambda: calls.replay.submit(change))
         if found is not ReplayAnswer.REPLAYED:
             return None

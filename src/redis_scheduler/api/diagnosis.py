@@ -7,7 +7,7 @@ Each member is read by itself. Half a surrogate pair, which the decoder refuses,
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from typing import Any, NoReturn, TypeVar
 
@@ -55,6 +55,7 @@ RULES = {
     "key": f"must be 1 to {OWN_KEY_LENGTH} letters, digits, _, - or :",
     "n": f"must be a whole number from 1 to {PREVIEW_MOST}",
     "include_data": "must be true or false",
+    "event": "must be true or false",
     "body": "must be a text, without half a surrogate pair (half an emoji)",
     "body_base64": "must be a text in base64 (RFC 4648, section 4)",
     **LIMIT_RULES,
@@ -78,7 +79,7 @@ def examined(body: bytes, shape: type[Body], depth: int = 0) -> Body:
 
     Raises InvalidRequest with the first fault, RecursionError if it is too deep.
     """
-    known = _fields_of(shape)  # type: ignore[arg-type]  # a class can be hashed
+    known = _fields_of(shape)  # type: ignore[arg-type]  # mypy doubts that a class can be hashed
     found = {name: _value(name, text.decode(), known[name].type, depth) for name, text in _members(body, known).items()}
     for name, field in known.items():
         if field.required and name not in found:
@@ -114,7 +115,7 @@ def quoted(text: str) -> str:
     return json.dumps(_HALVES.sub(NO_CHARACTER, bounded(text)), ensure_ascii=False)
 
 
-def _unknown(name: str, known: Iterable[str]) -> InvalidRequest:
+def _unknown(name: str, known: Collection[str]) -> InvalidRequest:
     hint = hint_of(name, known)
     instead = f"{hint}; " if hint else ""
     name = _STAND_INS.sub(NO_CHARACTER, name)
@@ -215,7 +216,7 @@ def _given(text: str) -> str:
     return {"{": "an object", "[": "an array"}.get(text[0]) or bounded(text)
 
 
-def _members(body: bytes, known: Iterable[str]) -> dict[str, bytes]:
+def _members(body: bytes, known: Collection[str]) -> dict[str, bytes]:
     """Return the members of a body in their order. Raises InvalidRequest if it is not JSON, or one is not known."""
     _check_encoding(body)
     if not body.strip(_SPACES):
@@ -232,7 +233,7 @@ def _members(body: bytes, known: Iterable[str]) -> dict[str, bytes]:
             _refuse(body, str(another))
 
 
-def _read(body: bytes, shown: bytes, known: Iterable[str]) -> dict[str, bytes]:
+def _read(body: bytes, shown: bytes, known: Collection[str]) -> dict[str, bytes]:
     """Return the members of a body; the decoder sees it as `shown`. Raises InvalidRequest, or the decoder's error."""
     names: list[str] = []
 

@@ -66,7 +66,8 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         began_ns = time.monotonic_ns()
-        caller, given = scope.get(CALLER), dict[str, str]()
+        caller = scope.get(CALLER)
+        given: dict[str, str] = {}
         try:
             request = Request(scope, receive, send)
             handler, known, refused, is_bare, needs = self._served.get(scope["method"]) or self._unserved(
@@ -80,7 +81,7 @@ class Endpoint:
                 given = parameters(request, known)
             if is_bare and has_body(request):
                 await check_is_empty(request)
-            if caller is not None and caller.types:
+            if caller is not None and (caller.types or "type" in given):
                 given = kept_to_types(self._routes[request.method], caller, given)
             response = await handler(request, given)
         except Exception as error:
@@ -89,7 +90,8 @@ class Endpoint:
             response = answer_to(error, scope)
         if self._auditor is not None and (noted := self._noted.get(scope["method"])) is not None:
             named, is_always = noted
-            if is_always or BY_PERSON in scope or (caller is not None and caller.rights & Right.ADMIN):
+            notes_all = self._auditor.notes_api if caller is None else caller.rights & Right.ADMIN
+            if is_always or notes_all or BY_PERSON in scope:
                 await self._auditor.note(scope, named, given, response)
         try:
             await response(scope, receive, send)

@@ -125,7 +125,7 @@ EXAMPLES: dict[tuple[str, str], tuple[Example, ...]] = {
     ("GET", "/schedules"): (
         Example(
             "those of an order",
-            {"status": 200, "data": [{"info": _INFO, "data": {"order": 17}}], "next": None},
+            {"status": 200, "data": [{"info": _INFO, "data": {"order": 17}}], "next": None, "looked_at": 6},
             {"key_prefix": "order:17", "limit": "10"},
         ),
     ),
@@ -164,7 +164,9 @@ EXAMPLES: dict[tuple[str, str], tuple[Example, ...]] = {
             "what died, by host and error",
             {
                 "status": 200,
-                "data": [{"host": "shop.example", "error": "HTTP 500", "count": 1, "newest": "order:19", "died": _DUE}],
+                "data": [
+                    {"host": "shop.example:443", "error": "HTTP 500", "count": 1, "newest": "order:19", "died": _DUE}
+                ],
                 "others": 0,
                 "looked_at": 1,
                 "dead": 1,

@@ -1,4 +1,4 @@
-"""Requests that go one after another: updates of one task, and purges."""
+"""Requests that go one after another: updates of one task, purges, groupings, steps of operations on many tasks."""
 
 import asyncio
 import contextlib
@@ -19,10 +19,10 @@ class Exclusive:
         self._found_away: StoreUnavailable | None = None
         """The error that ended the latest request."""
 
-    async def _wait(self) -> None:
+    async def _wait(self, most_s: float) -> None:
         self._waiting += 1
         try:
-            async with asyncio.timeout(QUEUED_S):
+            async with asyncio.timeout(most_s):
                 await self._lock.acquire()
         except TimeoutError as error:
             raise RequestRefused(Code.BUSY, "Too many such requests wait for one another; try again") from error
@@ -30,11 +30,12 @@ class Exclusive:
             self._waiting -= 1
 
     @contextlib.asynccontextmanager
-    async def held(self) -> AsyncIterator[None]:
-        """Hold it. Raises 503 if requests before it took too long, StoreUnavailable if one of them found Redis away."""
+    async def held(self, wait_s: float = QUEUED_S) -> AsyncIterator[None]:
+        """Hold it. Raises 503 if requests before it took longer than `wait_s`, StoreUnavailable if one of them found
+        Redis away."""
         found_before = self._found_away
         if self._waiting or self._lock.locked():
-            await self._wait()
+            await self._wait(wait_s)
         else:
             await self._lock.acquire()  # at once: a time-out would take a tenth of an update
         if self._found_away is not found_before and self._found_away is not None:

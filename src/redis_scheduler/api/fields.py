@@ -3,19 +3,20 @@
 A field with `x-checked-further` has a rule that no schema can say whole; its description says it, and an error does.
 """
 
+import re
 from typing import Any
 
 from redis_scheduler.api.batch_requests import BATCH_MOST
 from redis_scheduler.api.diagnosis import RULES, TYPE_LENGTH
-from redis_scheduler.api.filters import HOST_LENGTH
 from redis_scheduler.api.idempotency import KEY_LENGTH
 from redis_scheduler.api.pace import RATE_LEAST, RATE_MOST
 from redis_scheduler.api.requests import RESERVED_KEYS
+from redis_scheduler.host import HOST_LENGTH
 from redis_scheduler.store.filters import LISTED
 from redis_scheduler.store.views import PAGE_LIMIT
 from redis_scheduler.task.due import AT_LENGTH
 from redis_scheduler.task.header import HEADERS_MOST
-from redis_scheduler.task.key import OWN_KEY_LENGTH
+from redis_scheduler.task.key import OWN_KEY_LENGTH, SHARDS_MOST
 from redis_scheduler.task.label import LABELS_MOST, NAME_LENGTH, VALUE_LENGTH
 from redis_scheduler.task.options import SHORTEST_S
 from redis_scheduler.task.repeat import CRON_LENGTH
@@ -98,12 +99,53 @@ MEANINGS = {
     "n": "How many times are asked for.",
     "repeat": "The rule.",
     "include_data": "Whether the data of the task that ended is told, too.",
+    "event": "Whether it is told how the task ended; false sends `data` alone.",
     "concurrency": "Attempts at once, by all workers together.",
     "rate": "Attempts in `per` seconds, by all workers together.",
     "per": "Seconds in which so many attempts may begin.",
     "paused": "Whether none begins.",
 }
 """What the fields of requests mean that are no options."""
+
+ABSENT = {
+    "ttl": "none: give ttl, at or repeat",
+    "at": "none: give ttl, at or repeat",
+    "data": "nothing is sent",
+    "body": "data is sent",
+    "body_base64": "data is sent",
+    "type": "default",
+    "key": "the service makes one",
+    "headers": "none",
+    "labels": "none",
+    "retry_times": "by retries, retry_time and retry_backoff",
+    "repeat": "it does not repeat",
+    "limit_key": "the limit of its host",
+    "on_success": "nothing starts",
+    "on_failure": "nothing starts",
+    "every": "give every or cron",
+    "cron": "give every or cron",
+    "tz": "UTC",
+    "times": "without end",
+    "until": "without end",
+    "concurrency": "HOST_CONCURRENCY",
+    "rate": "HOST_RATE",
+    "per": "1",
+    "paused": "false",
+}
+"""What counts where a field is absent that is no option with a `Default:` of its own (options.py)."""
+
+ABSENT_IN = {"Callback": {"ttl": "due at once", "at": "due at once", "data": "null is told"}}
+"""The same, where a body has its own."""
+
+ABSENT_PARAMETERS = {
+    "cursor": "the first page",
+    "operation": "none: it cannot be sent again",
+    "rate": "all at once",
+    "If-Match": "whatever stands there",
+    "If-None-Match": "whatever stands there",
+    "Idempotency-Key": "each request makes a task",
+}
+"""The same of parameters and headers; of a filter that is absent: all."""
 
 PARAMETERS: dict[str, tuple[str, Schema]] = {
     "type": ("Tasks of this type.", _TYPE),
@@ -120,7 +162,12 @@ PARAMETERS: dict[str, tuple[str, Schema]] = {
         "Tasks with this label, `name=value`.",
         _text(NAME_LENGTH + 1 + VALUE_LENGTH, f"^[A-Za-z0-9_.-]{{1,{NAME_LENGTH}}}=[!-~]{{1,{VALUE_LENGTH}}}$"),
     ),
+    "repeats": ("Series, or tasks that are none.", {"type": "boolean"}),
     "error": ("Dead letters whose last error begins so.", _text(1_000)),
+    "shard": (
+        "Tasks of this shard alone; absent: of all.",
+        {"type": "integer", "minimum": 0, "maximum": SHARDS_MOST - 1, **FURTHER},
+    ),
     "limit": ("At most so many.", {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT, "default": PAGE_LIMIT}),
     "cursor": ("The `next` of the answer before.", _text(1_000) | FURTHER),
     "dry_run": ("Only count.", {"type": "boolean", "default": False}),
@@ -158,3 +205,13 @@ KEYS: dict[str, tuple[str, Schema]] = {
 def rule_of(name: str) -> str:
     """Return what a field must be, as a sentence; nothing where there is no rule."""
     return f" It {RULES[name].rstrip('.')}." if name in RULES else ""
+
+
+def absent(body: str, name: str, meaning: str) -> str:
+    """Return what counts where a field of a body is absent, in words."""
+    if body == "UpdateRequest":
+        return "as it is"
+    if (said := ABSENT_IN.get(body, {}).get(name)) is not None:
+        return said
+    default = re.search(r"Default: (.+?)\.(?= [A-Z]|$)", meaning)
+    return default[1] if default else ABSENT.get(name, "")

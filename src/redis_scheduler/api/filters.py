@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.requests import type_name
 from redis_scheduler.errors import Code, InvalidField
+from redis_scheduler.host import HOST_LENGTH, host_named
 from redis_scheduler.store.filters import LISTED, Filters
 from redis_scheduler.task.due import at_ms
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.label import labels_problem
 
-FILTERS = ("type", "state", "host", "key_prefix", "due_after", "due_before", "label")
+FILTERS = ("type", "state", "host", "key_prefix", "due_after", "due_before", "label", "repeats")
 """The parameters that filter."""
 
 DEAD_FILTERS = (*(name for name in FILTERS if name != "state"), "error", "died_before")
@@ -18,9 +19,6 @@ DEAD_FILTERS = (*(name for name in FILTERS if name != "state"), "error", "died_b
 
 TYPES = " types"
 """In the place of a parameter: the types that the caller's token has, a line each. No query has such a name."""
-
-HOST_LENGTH = 300
-"""Characters of the longest name of a host, with its port."""
 
 
 def filters_of(given: Mapping[str, str]) -> Filters:
@@ -42,7 +40,7 @@ def filters_of(given: Mapping[str, str]) -> Filters:
     return Filters(
         types[0] if types is not None and len(types) == 1 else type_name(given),
         None if state is None else (state,),
-        host and host.lower(),
+        host and (host_named(host) or host.lower()),
         prefix,
         after_ms,
         before_ms,
@@ -50,6 +48,7 @@ def filters_of(given: Mapping[str, str]) -> Filters:
         given.get("error"),
         _time_ms(given, "died_before"),
         types,
+        _repeats(given),
     )
 
 
@@ -60,6 +59,13 @@ def _label(given: Mapping[str, str]) -> str | None:
         if not equals or labels_problem({name: value}):
             raise InvalidField("label", f"must be name=value, one of a task's labels, got {quoted(text)}")
     return text
+
+
+def _repeats(given: Mapping[str, str]) -> bool | None:
+    text = given.get("repeats")
+    if text not in (None, "true", "false"):
+        raise InvalidField("repeats", f"must be true or false, got {quoted(text)}")
+    return None if text is None else text == "true"
 
 
 def _time_ms(given: Mapping[str, str], name: str) -> int | None:

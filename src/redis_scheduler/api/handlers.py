@@ -1,6 +1,7 @@
 """The handlers of the routes to tasks: each checks its input, makes one batched call to Redis, and answers."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from msgspec import UNSET
 from starlette.requests import Request
@@ -10,13 +11,13 @@ from redis_scheduler.api import reading, requests
 from redis_scheduler.api.answers import answer, replay
 from redis_scheduler.api.bodies import (
     Cancelled,
-    Listed,
     Previewed,
     Scheduled,
     Shown,
     Statistics,
     Updated,
     UpdateRequest,
+    encode_answer,
 )
 from redis_scheduler.api.callers import (
     Caller,
@@ -33,22 +34,23 @@ from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.idempotency import HEADER, Once, stored_by
 from redis_scheduler.api.moved import moved, series_queued
-from redis_scheduler.api.pages import COPIES, look_s
+from redis_scheduler.api.pages import COPIES
+from redis_scheduler.api.places import Place
 from redis_scheduler.api.preconditions import Preconditions, etag_of, etag_of_new, preconditions
 from redis_scheduler.api.repeats import check_repeat, shown, shown_ended, times_of
 from redis_scheduler.api.scheduling import new_task, stored_before
 from redis_scheduler.api.shards import Shards
 from redis_scheduler.api.shown import view_of
-from redis_scheduler.api.stats import statistics
+from redis_scheduler.api.stats import of_shard, statistics
 from redis_scheduler.api.trace import traceparent
+from redis_scheduler.api.waits import WAITS_FOR_WORKER
 from redis_scheduler.errors import RequestRefused, TaskNotFound
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.ledger import total
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.token import Right
-from redis_scheduler.store.views import PAGE_BYTES
-from redis_scheduler.store.written import CancelAnswer, ReplayAnswer, Standing, UpdateAnswer
+from redis_scheduler.store.written import CancelAnswer, Change, ReplayAnswer, Standing, UpdateAnswer
 from redis_scheduler.task.due import due_after
 from redis_scheduler.task.options import NONE, changed
 from redis_scheduler.task.record import DEFAULT_TYPE
@@ -72,13 +74,13 @@ class Api(Shards):
         once = await self._idempotency.of(request, given, body) if HEADER in headers else None
         caller = caller_of(request)
         try:
-            task = await new_task(wanted, type_name, self._calls_of, traceparent(headers), caller)
+            task = await new_task(wanted, type_name, self._places, traceparent(headers), caller)
             if caller is not None and caller.is_limited:
-                share = self._calls_of(task.key).share_of(task.key, task.tail, task.listed)
+                share = self._places.first.share_of(task.key, task.tail, task.listed)
                 return await self._quotas.within(caller, share, lambda: self._scheduled(task, once), rated=1)
         except RequestRefused:
             # What is served now does not matter to a request that was served before.
-            if once is None or (stored := await stored_before(once, 1, self._calls_of)) is None:
+            if once is None or (stored := await stored_before(once, 1, self._places)) is None:
                 raise
             return replay(Scheduled(stored[0].key, stored[0].key, stored[0].due))
         return await self._scheduled(task, once)
@@ -86,58 +88,53 @@ class Api(Shards):
     async def _scheduled(self, task: NewTask, once: Once | None) -> Response:
         if once is not None:
             return await self._schedule_once(once, task)
-        due_ms = await self._calls_of(task.key).schedule.submit(task)
+        due_ms = await self._places.schedule.submit(task)
         return answer(Scheduled(task.key, task.key, rfc3339(due_ms)))
 
     async def _schedule_once(self, once: Once, task: NewTask) -> Response:
         wanted = once.task(task)
-        stored = stored_by(await self._calls_of(wanted.id).once.submit(wanted))
+        stored = stored_by(await self._places.once(wanted))
         found = Scheduled(stored.key, stored.key, rfc3339(stored.due_ms))
         return answer(found) if stored.key == task.key else replay(found)
 
     async def get(self, request: Request, _given: Mapping[str, str]) -> Response:
         """GET /schedule/{key}: one task, in any state; of one that has ended, what is kept of it."""
+        key = requests.task_key(request)
+        calls, _ = place = await self._places.find(key)
         try:
-            return await self._shown(request, _found)
+            return await self._shown(request, place, _found)
         except TaskNotFound:
-            key = requests.task_key(request)
-            calls = self._calls_of(key)
-            summary = await calls.views.summary(key) if calls.keeps_results else None
+            summary = await calls.recall.submit(key) if calls.keeps_results else None
             if (summary := visible(caller_of(request), summary)) is None:
                 raise
-            return answer(await shown_ended(key, summary, calls.views))
+            return answer(await shown_ended(key, summary, calls))
 
-    async def _shown(self, request: Request, found: Callable[[Stored | None], Stored]) -> Response:
+    async def _shown(self, request: Request, place: Place, found: Callable[[Stored | None], Stored]) -> Response:
         """Show a task, which `found` gets as it stands, and may refuse."""
-        key, caller = requests.task_key(request), caller_of(request)
-        calls = self._calls_of(key)
-        stored = await calls.read.submit(key)
-        to_admin = may_see_all(caller)
+        (calls, stored), key, caller = place, requests.task_key(request), caller_of(request)
+        to_admin, is_alone = may_see_all(caller), self._places.generations.is_single
         if isinstance(stored, int):
 
-            async def read() -> tuple[Shown, str]:
+            async def read() -> tuple[bytes, str]:
                 large = found(visible(caller, await calls.views.task(key)))
-                await calls.views.count_before(large)
-                return await shown(large, view_of(large, True, to_admin), calls.views), etag_of(large)
+                await calls.learn_why(large, is_alone)
+                body = encode_answer(await shown(large, view_of(large, True, to_admin), calls))
+                return body, etag_of(large)
 
             return await self._large_answer(request, COPIES * stored, read)
         task = found(visible(caller, stored))
-        await calls.views.count_before(task)
+        if task.state in WAITS_FOR_WORKER:  # of others there is no more to learn
+            await calls.learn_why(task, is_alone)
         view = view_of(task, True, to_admin)
         if task.record.options is NONE:  # so it is no series: `shown` would show the same
             return answer(Shown(view), etag_of(task))
-        return answer(await shown(task, view, calls.views), etag_of(task))
+        return answer(await shown(task, view, calls), etag_of(task))
 
     async def list(self, request: Request, given: Mapping[str, str]) -> Response:
         """GET /schedules?type=&limit=&cursor=, and filters: tasks still to be delivered."""
-        limit, wanted = requests.page_limit(given), filters_of(given)
-        to_admin = may_see_all(caller_of(request))
-
-        async def read() -> tuple[Listed, None]:
-            page = await self._only.views.page(limit, given.get("cursor"), wanted, look_s(request))
-            return Listed([view_of(stored, to_admin=to_admin) for stored in page.tasks], page.next), None
-
-        return await self._large_answer(request, COPIES * PAGE_BYTES, read)
+        limit, wanted, views = requests.page_limit(given), filters_of(given), await self._listed(given)
+        read = partial(views.page, limit, given.get("cursor"), wanted)
+        return await self._answer_page(request, read, wanted.types is None and wanted.may_skip_many(False))
 
     async def update(self, request: Request, _given: Mapping[str, str]) -> Response:
         """PATCH /schedule/{key}: replace what is given. Where others change the task first it is read again, and 409 in
@@ -152,12 +149,21 @@ class Api(Shards):
 
     async def _check_change(self, stored: Stored, wanted: UpdateRequest) -> None:
         """Raise RequestRefused for what a change says; what the task has already it may keep."""
-        calls, before = self._calls_of(stored.key), stored.record.options
+        calls, before = self._places.of(stored), stored.record.options
         options = changed(before, wanted)
         if options is before and wanted.body is UNSET and wanted.body_base64 is UNSET:
             return
         calls.check_policy(options, before)
         await calls.check_options(changed(NONE, wanted), content_of(wanted)[0])
+
+    async def _change_of(self, stored: Stored, wanted: UpdateRequest, caller: Caller | None) -> Change:
+        """Return the change that a body asks for. Raises RequestRefused for what caller or task may not have."""
+        refuse_other_way(caller, stored.record.options, wanted)
+        calls = self._places.of(stored)
+        change = change_of(stored, wanted, await clock_of(stored, wanted, calls.views), caller)
+        await self._check_change(stored, wanted)
+        await calls.names.admit(change.listed, change.old_listed, caller)
+        return change
 
     async def _updated(
         self, stored: Stored | None, wanted: UpdateRequest, demands: Preconditions, caller: Caller | None
@@ -166,11 +172,7 @@ class Api(Shards):
         where it would bring a dead task back, and the caller may not."""
         stored = _found(visible(caller, stored))
         demands.check(stored)
-        refuse_other_way(caller, stored.record.options, wanted)
-        calls = self._calls_of(stored.key)
-        change = change_of(stored, wanted, await clock_of(stored, wanted, calls.views))
-        await self._check_change(stored, wanted)
-        await calls.names.admit(change.listed, change.old_listed)
+        calls, change = self._places.of(stored), await self._change_of(stored, wanted, caller)
 
         async def write() -> tuple[int, UpdateAnswer]:
             now_ms, found = await calls.update.submit(change)
@@ -198,12 +200,12 @@ class Api(Shards):
             return await self._changed(
                 request, key, lambda stored: self._cancelled_as(visible(caller, stored), demands)
             )
-        stored = await self._calls_of(key).read.submit(key)
+        stored = await self._places.read(key)
         if isinstance(stored, int):
             async with self._large(request, key, COPIES * stored) as large:
-                found = await self._taken_out(_found(large))
+                found = await self._taken_out(_found(visible(caller, large)))
         else:
-            found = await self._taken_out(_found(stored))
+            found = await self._taken_out(_found(visible(caller, stored)))
         if found is CancelAnswer.NOT_FOUND:
             raise TaskNotFound
         return answer(Cancelled(FOUND[found], key))
@@ -219,51 +221,53 @@ class Api(Shards):
 
     async def _taken_out(self, stored: Stored, expected: bytes = b"") -> CancelAnswer:
         """Take a task out, unless another record is expected; keep how it ended."""
-        record, calls = stored.record, self._calls_of(stored.key)
+        record, calls = stored.record, self._places.of(stored)
         result = cancelled_tail(record, stored.attempts) if calls.keeps_results else b""
         return await calls.cancel.submit((stored.key, stored.listed, expected, result))
 
     async def pause(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /schedule/{key}/pause: keep a task back until it is resumed."""
         key = requests.task_key(request)
-        found = await self._guarded(request, key, lambda expected: self._calls_of(key).pause.submit((key, expected)))
+        calls = await self._places.of_key(key)
+        found = await self._guarded(request, key, lambda expected: calls.pause.submit((key, expected)))
         return moved(key, "paused", found)
 
     async def resume(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /schedule/{key}/resume: let a paused task come again."""
         key = requests.task_key(request)
-        found = await self._guarded(request, key, lambda expected: self._calls_of(key).resume.submit((key, expected)))
+        calls = await self._places.of_key(key)
+        found = await self._guarded(request, key, lambda expected: calls.resume.submit((key, expected)))
         return moved(key, "resumed", found, refused=(Standing.DEAD,))
 
     async def run(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /schedule/{key}/run: make a task due now."""
         key, caller = requests.task_key(request), caller_of(request)
-        stored = await self._calls_of(key).read.submit(key)
+        calls, stored = await self._places.find(key)
         if isinstance(stored, int):
             async with self._large(request, key, COPIES * stored) as large:
-                is_series = await self._can_run(visible(caller, large))
+                is_series = _is_series(large)
         else:
-            is_series = await self._can_run(visible(caller, stored))
-        found = await self._guarded(request, key, lambda expected: self._calls_of(key).run.submit((key, 0, expected)))
-        if is_series and found is Standing.QUEUED:
-            raise series_queued()
+            is_series = _is_series(stored)
+        if is_series:
+            found = await self._changed(request, key, lambda seen: self._told(visible(caller, seen)))
+        else:
+            found = await self._guarded(request, key, lambda expected: calls.run.submit((key, 0, expected, False)))
         return moved(key, "run", found)
 
-    async def _can_run(self, stored: Stored | None) -> bool:
-        """Whether a task is a series. Raises RequestRefused for one that makes an occurrence anyway: it would make none
-        for a run."""
-        if stored is None or stored.record.options.repeat is UNSET:
-            return False
-        if stored.state == "queued":
+    async def _told(self, stored: Stored | None) -> Standing | None:
+        """Tell a series to make an occurrence more; None where others changed it first. Raises TaskNotFound, or a
+        409."""
+        stored = _found(stored)
+        wanted = (stored.key, 0, stored.raw, _is_series(stored))
+        found = await self._places.of(stored).run.submit(wanted)
+        if found is Standing.TOLD:
             raise series_queued()
-        if stored.state == "scheduled" and (stored.expires_ms or 0) <= await self._only.views.now_ms():
-            raise series_queued()
-        return True
+        return None if found is Standing.CHANGED else found
 
     async def preview(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /repeat/preview: the next times of a rule; nothing is written."""
         wanted = requests.preview_request(await reading.read_body(request, self._max_body))
-        now_ms = await self._only.views.now_ms()
+        now_ms = await self._places.ask_new(lambda calls: calls.views.now_ms())
         check_repeat(wanted.repeat, now_ms)
         return answer(Previewed(await times_of(wanted.repeat, now_ms, wanted.n)))
 
@@ -272,13 +276,23 @@ class Api(Shards):
         if (caller := caller_of(request)) is not None and caller.types:
             names = sorted(caller.types - {DEFAULT_TYPE})
             counts = [
-                sum(found) for found in zip(*[await one.views.listed(names) for one in self._shards], strict=True)
+                sum(found)
+                for found in zip(*[await one.views.listed(names) for one in await self._places.all()], strict=True)
             ]
             types = dict(zip(names, counts, strict=True))
             return answer(Statistics({"running_schedules": sum(counts), "types": types}))
-        ledger = total([await shard.views.ledger() for shard in self._shards])
-        ids = sum([await shard.views.idempotency_ids() for shard in self._shards])
-        return answer(Statistics(statistics(ledger, ids)))
+        shards = await self._places.all()
+        ledgers = [await calls.views.ledger() for calls in shards]
+        ids = sum([await calls.views.idempotency_ids() for calls in shards])
+        found = statistics(total(ledgers), ids, min([await calls.workers.count() for calls in shards]))
+        if len(shards) > 1:
+            rows = zip(ledgers, shards, strict=True)
+            found["shards"] = [of_shard(calls.number, ledger, await calls.workers.seen_ms()) for ledger, calls in rows]
+        return answer(Statistics(found))
+
+
+def _is_series(stored: Stored | None) -> bool:
+    return stored is not None and stored.record.options.repeat is not UNSET
 
 
 def _found(stored: Stored | None) -> Stored:

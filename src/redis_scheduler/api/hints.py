@@ -1,6 +1,7 @@
 """What to do instead of giving a field that there is not."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection
 
 _HINTS = {
     "type is a parameter of POST /schedule (?type=NAME), and stays as it was scheduled": "type",
@@ -40,12 +41,19 @@ _LIST_HINT = "what POST /schedule takes is given for each task, in the list `tas
 """For the body of POST /schedules, which has no such field itself."""
 
 
-def hint_of(name: str, known: Iterable[str]) -> str | None:
-    """Return what to do instead of giving a field of this name; None if nothing is known."""
+def hint_of(name: str, known: Collection[str]) -> str | None:
+    """Return what to do instead of giving a field of this name, where these are `known`; None if nothing is."""
     if "tasks" in known:
         return _LIST_HINT
     bare = _bare(name)
-    return next((f"it is written `{one}`" for one in known if _bare(one) == bare), _HINT_OF.get(bare))
+    if written := next((one for one in known if _bare(one) == bare), None):
+        return f"it is written `{written}`"
+    hint = _HINT_OF.get(bare)
+    fields = _FIELD.findall(hint or "")
+    return hint if not fields or any(field in known for field in fields) else None
+
+
+_FIELD = re.compile("`([a-z0-9_]+)`")
 
 
 def _bare(name: str) -> str:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from redis_scheduler.api.bodies import Answer
+from redis_scheduler.api.view import BreakerView
 from redis_scheduler.task.limit import CONCURRENCY_MOST, PER_MOST_S, RATE_MOST
 
 _Concurrency = Annotated[int, Meta(ge=0, le=CONCURRENCY_MOST)]
@@ -30,20 +31,24 @@ class LimitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paused: bool | UnsetType = UNSET
 
 
-class BreakerView(msgspec.Struct):
-    """The breaker of a host: `open`, and how often it was probed, or `closing`, in which step; since when, and when the
-    next probe or step may be (RFC 3339)."""
+class SeenView(msgspec.Struct, kw_only=True):
+    """What workers saw of a host in the last five minutes. in_flight: attempts under way; attempts: those that ended,
+    and how many did in a second; success: the share that was well; p95_ms: of 20 attempts 19 took at most so long;
+    slow: whether a worker finds it slow; last_error: how the last that failed did."""
 
-    state: str
-    since: str
-    next: str
-    step: int | UnsetType = UNSET
-    probes: int | UnsetType = UNSET
+    in_flight: int
+    attempts: int
+    per_second: float
+    slow: bool
+    success: float | UnsetType = UNSET
+    p95_ms: int | UnsetType = UNSET
+    last_error: str | UnsetType = UNSET
+    last_error_at: str | UnsetType = UNSET
 
 
 class HostView(msgspec.Struct, kw_only=True):
-    """A host, or `@` and a limit_key: its limit, tasks that are held, and attempts that run, where these are
-    counted."""
+    """A host, or `@` and a limit_key: its limit, tasks that are held, and attempts that run, where these are counted;
+    seen: of one of those that workers have been busiest with, or that fail."""
 
     host: str
     concurrency: int | UnsetType = UNSET
@@ -53,16 +58,21 @@ class HostView(msgspec.Struct, kw_only=True):
     held: int
     running: int
     breaker: BreakerView | UnsetType = UNSET
+    seen: SeenView | UnsetType = UNSET
 
 
 class HostShown(Answer):
-    """A host as it stands."""
+    """A host as it stands. away: the numbers of the shards that are away, whose part is not in it."""
 
     data: HostView
+    away: list[int] | UnsetType = UNSET
 
 
 class HostsListed(Answer):
-    """Hosts by their names. more: whether there are further ones for which no limit is set."""
+    """Hosts by their names: with a limit, with tasks that are held, and those that workers have been busiest with
+    or that fail. more: whether there are further ones for which no limit is set. away: the numbers of the shards that
+    are away, whose part is not in it; without shard 0 it is not known what workers saw."""
 
     data: list[HostView]
     more: bool
+    away: list[int] | UnsetType = UNSET

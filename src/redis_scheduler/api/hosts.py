@@ -1,8 +1,10 @@
 """The handlers of /hosts: the limits of receivers, and of what tasks name as their `limit_key`."""
 
+import asyncio
 import re
-from collections.abc import Mapping
-from urllib.parse import urlsplit
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 
 import msgspec
 from msgspec import UNSET
@@ -12,17 +14,22 @@ from starlette.responses import Response
 from redis_scheduler.api import reading
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.diagnosis import examined, quoted
-from redis_scheduler.api.host_bodies import BreakerView, HostShown, HostsListed, HostView, LimitRequest
+from redis_scheduler.api.host_bodies import HostShown, HostsListed, HostView, LimitRequest, SeenView
 from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.reading import TOO_DEEP
+from redis_scheduler.api.there import There
+from redis_scheduler.api.view import breaker_view
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused
-from redis_scheduler.host import host_of
+from redis_scheduler.host import host_named
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.store.limiting import LIMITS_MOST, HostState
-from redis_scheduler.task.limit import KEY_MARK, Limit
+from redis_scheduler.store.limiting import LIMITS_MOST, HostState, in_all
+from redis_scheduler.store.seen_hosts import HostSeen, SeenHosts, worth_telling
+from redis_scheduler.task.limit import KEY_MARK, WHOLE_MARK, Limit
 from redis_scheduler.task.options import LIMIT_KEY
+from redis_scheduler.task.tally import bound_at
 
-HOST_LENGTH = 300
+SEEN_MOST = 200
+"""So many of the hosts that workers tell of are listed: the busiest of them, and those that fail."""
 
 _RULE = "must be a host with its port, such as example.com:443, or @ and a limit_key"
 
@@ -30,34 +37,64 @@ _RULE = "must be a host with its port, such as example.com:443, or @ and a limit
 class HostsApi(ManyApi):
     """What ManyApi does, and the limits of hosts and limit keys."""
 
+    @cached_property
+    def _seen_hosts(self) -> SeenHosts:
+        return SeenHosts(self._places.first.writes.client)
+
     async def hosts(self, _request: Request, _given: Mapping[str, str]) -> Response:
-        """GET /hosts: all for which a limit is set, and others under which tasks are held."""
-        limiting = self._only.limiting
-        names, has_more = await limiting.names()
-        return answer(HostsListed([_view(state) for state in await limiting.states(names)], has_more))
+        """GET /hosts: all for which a limit is set, others under which tasks are held, the busiest, and those that
+        fail."""
+        there = There(await self._places.all())
+        seen, found = await asyncio.gather(self._seen(there), there.each(lambda calls: calls.limiting.names()))
+        names = {name for of_shard, _ in found.values() for name in of_shard}
+        shown = sorted({*names, *worth_telling(seen, SEEN_MOST)})
+        views = [_view(state, seen.get(state.name)) for state in await self._states(shown, there)]
+        has_more = len(seen) > SEEN_MOST or any(has_others for _, has_others in found.values())
+        return answer(HostsListed(views, has_more, there.away))
 
     async def host(self, request: Request, _given: Mapping[str, str]) -> Response:
         """GET /hosts/{host}: one, whether a limit is set for it or not."""
-        [state] = await self._only.limiting.states([_limit_name(request)])
-        return answer(HostShown(_view(state)))
+        name, there = _limit_name(request), There(await self._places.all())
+        return await self._answer(name, there, (await self._seen(there)).get(name))
 
     async def put_host(self, request: Request, _given: Mapping[str, str]) -> Response:
         """PUT /hosts/{host}: set its limit; what is absent goes by HOST_CONCURRENCY and HOST_RATE."""
         name = _limit_name(request)
         body = await reading.read_body(request, self._max_body)
-        if await self._only.limiting.say(name, _limit(body)) is None:
+        if await self._places.first.limiting.say(name, _limit(body)) is None:
             problem = f"Limits are kept of {LIMITS_MOST} hosts and limit keys, which is as many as may be: delete one"
             raise RequestRefused(Code.LIMITS_FULL, problem)
-        [state] = await self._only.limiting.states([name])
-        return answer(HostShown(_view(state)))
+        return await self._answer(name, There(await self._places.all()))
 
     async def delete_host(self, request: Request, _given: Mapping[str, str]) -> Response:
         """DELETE /hosts/{host}: forget its limit; tasks that it holds go on."""
         name = _limit_name(request)
-        if not await self._only.limiting.say(name, None):
+        if not await self._places.first.limiting.say(name, None):
             raise RequestRefused(Code.HOST_NOT_FOUND, f"No limit is set for {name}")
-        [state] = await self._only.limiting.states([name])
-        return answer(HostShown(_view(state)))
+        return await self._answer(name, There(await self._places.all()))
+
+    async def _seen(self, there: There) -> Mapping[str, HostSeen]:
+        """Return what workers saw of hosts, which the first shard keeps; nothing while that is away."""
+        return (await there.each(lambda _: self._seen_hosts.all(), 1)).get(0, {})
+
+    async def _answer(self, name: str, there: There, seen: HostSeen | None = None) -> Response:
+        [state] = await self._states([name], there)
+        return answer(HostShown(_view(state, seen), there.away))
+
+    async def _states(self, names: Sequence[str], there: There) -> list[HostState]:
+        """Return how limits stand in all shards that are there together."""
+        found = await there.each(lambda calls: calls.limiting.states(names))
+        states = [in_all(states) for states in zip(*found.values(), strict=True)]
+        if there.is_single:
+            return states
+        # Under a limit that the first shard keeps as a whole, each of them has a permit for one that may only wait.
+        marked = [WHOLE_MARK + name for name in names]
+        for wholes in (await there.each(lambda calls: calls.limiting.states(marked), 1)).values():
+            states = [
+                replace(state, running=whole.running or state.running)
+                for state, whole in zip(states, wholes, strict=True)
+            ]
+        return states
 
 
 def _limit(body: bytes) -> Limit:
@@ -84,14 +121,8 @@ def _limit_name(request: Request) -> str:
     if given.startswith(KEY_MARK):
         if re.search(LIMIT_KEY, given[1:]):
             return given
-    elif len(given) <= HOST_LENGTH and given.isprintable() and re.search(r":[0-9]{1,5}\Z", given):
-        try:
-            parts = urlsplit(f"http://{given}")
-            is_host = parts.hostname and parts.port and parts.netloc == given and "@" not in given
-        except ValueError:
-            is_host = False
-        if is_host:
-            return host_of(f"http://{given}")
+    elif re.search(r":[0-9]{1,5}\Z", given) and (name := host_named(given)) and not name.endswith(":0"):
+        return name
     raise InvalidField("host", f"{_RULE}, got {quoted(given)}")
 
 
@@ -100,17 +131,13 @@ def _shortest(value: float) -> int | float:
     return int(value) if value.is_integer() else value
 
 
-def _view(state: HostState) -> HostView:
+def _view(state: HostState, seen: HostSeen | None = None) -> HostView:
     said = state.said
     view = HostView(host=state.name, held=state.held, running=state.running)
-    if (breaker := state.breaker) is not None:
-        view.breaker = BreakerView(
-            breaker.state,
-            rfc3339(breaker.since_ms),
-            rfc3339(breaker.next_ms),
-            breaker.step or UNSET,
-            breaker.probes if breaker.state == "open" else UNSET,
-        )
+    if seen is not None:
+        view.seen = seen_view(seen)
+    if state.breaker is not None:
+        view.breaker = breaker_view(state.breaker)
     if said is None:
         return view
     return msgspec.structs.replace(
@@ -119,4 +146,19 @@ def _view(state: HostState) -> HostView:
         rate=UNSET if said.rate is None else _shortest(said.rate),
         per=UNSET if not said.rate else _shortest(said.per_s),
         paused=said.is_paused,
+    )
+
+
+def seen_view(seen: HostSeen) -> SeenView:
+    """Return what is shown of a host that workers saw."""
+    attempts = seen.attempts
+    return SeenView(
+        in_flight=seen.running,
+        attempts=attempts,
+        per_second=round(seen.per_s, 3),
+        slow=seen.is_slow,
+        success=round(1 - seen.failed / attempts, 4) if attempts else UNSET,
+        p95_ms=bound_at(seen.took, 0.95) or UNSET,
+        last_error=seen.error or UNSET,
+        last_error_at=rfc3339(seen.error_ms) if seen.error_ms else UNSET,
     )

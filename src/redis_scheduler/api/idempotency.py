@@ -17,6 +17,7 @@ from starlette.requests import Request
 from redis_scheduler.api.callers import caller_of
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
+from redis_scheduler.store.keys import IDS_MARK
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.written import OnceAnswer, OnceTask, StoredTask
 
@@ -35,14 +36,16 @@ _DIGEST_BYTES = 16
 class Once:
     """The tasks of one request with an Idempotency-Key."""
 
-    def __init__(self, secret: bytes, key: bytes, mac: str) -> None:
+    def __init__(self, secret: bytes, key: bytes, mac: str, ids_listed: str | None) -> None:
         self._secret = secret
         self._key = key
         self._mac = mac
+        self._ids_listed = ids_listed
 
     def task(self, task: NewTask, place: int = 0) -> OnceTask:
         """Return a task of the request with its id; `place`: which of several it is, from 0."""
-        return OnceTask(_text(hmac.digest(self._secret, b"%d %b" % (place, self._key), "sha256")), self._mac, task)
+        id_of_task = _text(hmac.digest(self._secret, b"%d %b" % (place, self._key), "sha256"))
+        return OnceTask(id_of_task, self._mac, task, self._ids_listed)
 
 
 class Idempotency:
@@ -71,7 +74,7 @@ class Idempotency:
         for part in (request.scope["path"].encode(), given.get("type", "").encode(), body):
             mac.update(b"%d " % len(part))
             mac.update(part)
-        return Once(secret, key, _text(mac.digest()))
+        return Once(secret, key, _text(mac.digest()), None if caller is None else IDS_MARK + caller.id)
 
 
 def _text(digest: bytes) -> str:
@@ -84,6 +87,13 @@ def stored_by(answer: StoredTask | OnceAnswer) -> StoredTask:
         raise RequestRefused(
             Code.IDEMPOTENCY_KEY_REUSED,
             f"{_FIELD}: was given before, with another body, path or type: give each request a key of its own",
+            _FIELD,
+        )
+    if answer is OnceAnswer.TOKEN_FULL:
+        raise RequestRefused(
+            Code.IDEMPOTENCY_FULL,
+            f"{_FIELD}: this token has as many kept as IDEMPOTENCY_BYTES leaves for others, and none is dropped before "
+            "IDEMPOTENCY_TTL: try again later, without the header, or raise the setting",
             _FIELD,
         )
     if answer is OnceAnswer.FULL:

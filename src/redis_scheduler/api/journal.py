@@ -1,7 +1,7 @@
 """Who changed what: the logger `audit`, the journal in Redis, and GET /audit.
 
 Noted is what needs the right bulk, purge, replay or admin, whoever asks; and any other change that a token with the
-right admin makes, or a person at the dashboard. What services do to their own tasks is not.
+right admin makes, or a person at the dashboard. What services do to their own tasks is not, but with AUDIT_API.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ BY_PERSON = "redis_scheduler.person"
 ALWAYS = Right.BULK | Right.PURGE | Right.REPLAY | Right.ADMIN
 UNCHANGING = ("/repeat/preview",)
 
-KEPT_WITHIN_S = 1.0
-"""An answer waits so long for its note."""
+KEPT_WITHIN_S = 0.2
+"""An answer waits so long for its note, and not at all while Redis is known to be away."""
 
 _CURSOR = re.compile(r"[1-9][0-9]{0,14}")
 
@@ -44,8 +44,8 @@ _CURSOR = re.compile(r"[1-9][0-9]{0,14}")
 class NoteView(msgspec.Struct, kw_only=True):
     """A change: at: when (RFC 3339); number: of all changes, from 1; who: the id of a token, `api`, or the user of a
     command; name: of the token; via: `dashboard`, `api` or `command`; what: the route, or the command; on: the task,
-    host or token; given: the parameters; tasks: how many; status: of the answer: a 503 says that nobody knows whether
-    it was done; client: the address that asked."""
+    host or token; given: the parameters; tasks: how many; status: of the answer: another than 200 says that nobody
+    knows whether it was done, or all of it; client: the address that asked."""
 
     at: str
     number: int
@@ -74,13 +74,18 @@ class _Done(msgspec.Struct):
     data: Any = None
     touched: int | None = None
     tasks: list[Any] | None = None
+    operation: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Done).decode
 
 
 class Auditor:
-    """Notes changes, and shows them."""
+    """Notes changes, and shows them. `notes_api`: also all that the service's own token changes."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, notes_api: bool = False) -> None:
         self._journal = journal
+        self.notes_api = notes_api
 
     async def audit(self, _request: Request, given: Mapping[str, str]) -> Response:
         """GET /audit?limit=&cursor=: who changed what, the newest first."""
@@ -93,7 +98,7 @@ class Auditor:
     async def note(self, scope: Scope, route: str, given: Mapping[str, str], response: Response) -> None:
         """Note a change that was made, or may have been: in the log, and in Redis if that can be written."""
         status = response.status_code
-        if status not in (200, Code.REDIS_UNAVAILABLE.status) or given.get("dry_run") == "true":
+        if given.get("dry_run") == "true" or not _may_be_made(response):
             return
         caller, parameters = caller_in(scope), {name: text for name, text in given.items() if name != TYPES}
         note = Note(
@@ -112,14 +117,27 @@ class Auditor:
             "change", **{name: said for name, said in msgspec.structs.asdict(note).items() if said is not UNSET}
         )
         try:
-            async with asyncio.timeout(KEPT_WITHIN_S):
-                await self._journal.note(note)
+            await self._keep(note)
         except (StoreUnavailable, StoreFull, TimeoutError) as error:
             logger.warning("change-not-kept", error=str(error) or "Redis did not answer", what=route)
 
+    async def _keep(self, note: Note) -> None:
+        if self._journal.is_away:
+            raise StoreUnavailable("Redis is not available")
+        async with asyncio.timeout(KEPT_WITHIN_S):
+            await self._journal.note(note)
+
+
+def _may_be_made(response: Response) -> bool:
+    """Whether a change was made, or may have been in part: then an error tells of each task, or how to go on."""
+    if response.status_code in (200, Code.REDIS_UNAVAILABLE.status):
+        return True
+    done = _decode(bytes(response.body))
+    return done.tasks is not None or done.operation is not None
+
 
 def _count(body: bytes) -> int | UnsetType:
-    done = msgspec.json.decode(body, type=_Done)
+    done = _decode(body)
     if done.touched is not None:
         return done.touched
     if done.tasks is not None:

@@ -5,6 +5,7 @@ The server, its connections, the pages and the gate get one `Limits`.
 
 from dataclasses import dataclass
 
+from redis_scheduler.store.token import ANY, Allowed
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept
 from redis_scheduler.task.policy import Policy
@@ -50,14 +51,23 @@ class Limits:
     audit_entries: int = 10_000
     """AUDIT_ENTRIES: so many changes are kept for GET /audit."""
 
+    audits_api: bool = False
+    """AUDIT_API: whether all that the service's own token changes is noted."""
+
     token_grace_s: float = 60.0
     """TOKEN_GRACE: a token with rights is taken so long after Redis was last asked about it, while Redis is away."""
+
+    allowed: Allowed = ANY
+    """TOKEN_RATE, TOKEN_TASKS, TOKEN_BYTES: what a token may that has no limits of its own."""
 
     origins: tuple[str, ...] = ()
     """CORS_ORIGINS: pages of these may ask from a browser."""
 
     has_open_metrics: bool = False
     """API_METRICS: whether /metrics is answered without a token."""
+
+    replicas: int = 0
+    """REPLICAS: so many replicas of Redis have what was written, where a request is answered with 200."""
 
     # Answers
 
@@ -67,7 +77,7 @@ class Limits:
     read_bytes: int = 65_536
     """See `unread_timeout_s`."""
 
-    pages_bytes: int = 64 * 1_048_576
+    pages_bytes: int = 32 * 1_048_576
     """All pages together hold no more. (A page that is larger is read when it is the only one.)"""
 
     reader_s: float = 10.0

@@ -11,8 +11,11 @@ from redis_scheduler.store.written import Standing
 
 
 def series_queued() -> RequestRefused:
-    """Return the 409 for a series that makes an occurrence anyway."""
-    error = "The series is due already: it makes an occurrence in a moment, and none for this; run it again then"
+    """Return the 409 for a series that was told to run before, and has not yet."""
+    error = (
+        "The series was told to run before: it makes that occurrence first (if it is paused, resume it), and none for "
+        "this; run it again then"
+    )
     return RequestRefused(Code.SERIES_QUEUED, error)
 
 

@@ -19,7 +19,17 @@ import msgspec
 from redis_scheduler import __version__
 from redis_scheduler.api.bodies import Document, Refused, encode_answer
 from redis_scheduler.api.examples import EXAMPLES, Example
-from redis_scheduler.api.fields import FIELDS, HEADERS, KEYS, MEANINGS, PARAMETERS, Schema, rule_of
+from redis_scheduler.api.fields import (
+    ABSENT_PARAMETERS,
+    FIELDS,
+    HEADERS,
+    KEYS,
+    MEANINGS,
+    PARAMETERS,
+    Schema,
+    absent,
+    rule_of,
+)
 from redis_scheduler.api.routes import IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, ROUTES, Access, Route
 from redis_scheduler.errors import Code
 from redis_scheduler.store.token import RIGHTS
@@ -68,7 +78,7 @@ def document() -> Document:
             "license": {"name": "MIT", "identifier": "MIT"},
             "description": "Calls a webhook after a delay. Every answer is JSON with `status`; every failure has an `error` "
             f"for people and a `code` for programs. Every answer carries the `X-Request-Id` of its request, or a new one. Whole numbers are written without a point. A request that is valid by this document may still get one of {valid}: "
-            "the last for a field with `x-checked-further`, whose description has the whole rule.",
+            "the last for a field with `x-checked-further`, whose description has the whole rule. `x-default` says in words what counts where something is absent.",
         },
         servers=[{"url": "/"}],
         tags=[{"name": name} for name in dict.fromkeys([*_TAGS.values(), "Service"])],
@@ -128,6 +138,9 @@ def _parameters(route: Route[Any], examples: tuple[Example, ...]) -> list[dict[s
         shown = {one.says: {"value": one.given[name]} for one in examples if name in one.given and one.status == 200}
         is_needed = place == "path" or name in route.required
         entry = {"name": name, "in": place, "required": is_needed, "description": says, "schema": schema}
+        if not is_needed and "default" not in schema:
+            is_filter = name != "type" or route.body is None
+            entry["x-default"] = ABSENT_PARAMETERS.get(name, "all") if is_filter else "default"
         found.append(entry | ({"examples": shown} if shown else {}))
     return found
 
@@ -189,7 +202,10 @@ def _schemas() -> dict[str, Schema]:
     said = MEANINGS | _meanings(options.__file__, "Options") | _meanings(repeat.__file__, "Repeat")
     for name in _within(schemas, {kind.__name__ for kind in requests}):
         properties = schemas[name]["properties"]
-        properties.update({field: _told(field, schema, said) for field, schema in properties.items()})
+        for field, schema in properties.items():
+            told = properties[field] = _told(field, schema, said)
+            if "default" not in told and field not in schemas[name].get("required", ()):
+                told["x-default"] = absent(name, field, said.get(field, ""))
     schemas["Refused"]["properties"]["code"] = {"enum": [code.word for code in Code]}
     return schemas
 

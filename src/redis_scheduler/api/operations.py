@@ -7,7 +7,7 @@ it leaves this process to the requests of others.
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -15,14 +15,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from redis_scheduler.api.acknowledgements import AcknowledgementsApi
-from redis_scheduler.api.answers import answer
+from redis_scheduler.api.answers import answer, answer_to
 from redis_scheduler.api.bodies import ManyDone
 from redis_scheduler.api.callers import caller_of
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.request_ids import request_id_of
-from redis_scheduler.api.steps import STEP_S, WORK_S, is_dry_run
-from redis_scheduler.errors import Code, InvalidField, RequestRefused
+from redis_scheduler.api.shard_calls import ShardCalls
+from redis_scheduler.api.shards import shard_named
+from redis_scheduler.api.steps import TURNS_S, WORK_S, is_dry_run
+from redis_scheduler.errors import Code, InvalidField, RequestRefused, StoreFull, StoreUnavailable
 from redis_scheduler.logs import Events
 from redis_scheduler.store.filters import ANY, Filters
 from redis_scheduler.store.written import Operation
@@ -31,6 +33,9 @@ from redis_scheduler.task.key import new_task_key
 logger = Events(__name__)
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+Take = Callable[[ShardCalls, str, Operation], Awaitable[Operation]]
+"""Makes a step of an operation in a shard."""
 
 
 class OperationsApi(AcknowledgementsApi):
@@ -43,72 +48,187 @@ class OperationsApi(AcknowledgementsApi):
         verb: str,
         filters: Filters,
         what: str,
-        take: Callable[[str, Operation], Awaitable[Operation]],
+        take: Take,
     ) -> Response:
-        """Take steps until all is done, or the time is over; answer how far it is. `what` is done besides the verb to
-        what the filters want. `take` makes one step of the operation with an id, and returns how far that is then; with
-        `dry_run` there is no id, and it only counts. An operation is there only for the token that began it."""
-        mark = blake2b(f"{verb} {what} {filters}".encode(), digest_size=8).hexdigest()
+        """Take the steps of this request; answer how far the operation is. `what` is done besides the verb to what the
+        filters want. `take` makes one step of the operation with an id, and returns how far that is then; with
+        `dry_run` there is no id, and it only counts. An operation is there only for the token that began it. Each shard
+        has its own part of it; one that is away is left for a later request: it is named beside what was done in
+        others, or by a 503 where there was nothing else to do."""
+        repeats = "" if filters.repeats is None else f" repeats {filters.repeats}"
+        mark = blake2b(f"{verb} {what} {filters}{repeats}".encode(), digest_size=8).hexdigest()
         is_dry = is_dry_run(given)
         caller = caller_of(request)
         beginning = "" if caller is None else f"{caller.id}."
-        operation_id, operation = (
-            ("", Operation(mark, given.get("cursor"))) if is_dry else await self._begun(given, mark, beginning)
+        shards = await self._places.all()
+        away = (
+            {calls.number: calls.away() for calls in shards if calls.is_away} if len(shards) > 1 and not is_dry else {}
         )
-        before, until_s = operation, time.monotonic() + WORK_S
-        while operation.steps == 0 or operation.cursor is not None:
-            began_s = time.thread_time()
-            # Requests of this kind take turns step by step, so that none waits until another ends.
-            async with self._one_bulk.held():
-                try:
-                    operation = await take(operation_id and beginning + operation_id, operation)
-                except RequestRefused as refused:
-                    if refused.code is not Code.TOKEN_RATE or operation is before:
-                        raise
-                    break  # the next request goes on, as soon as the token may
-                # What came meanwhile has as much of this process as the step had, before anybody takes another.
-                await asyncio.sleep(min(time.thread_time() - began_s, STEP_S))
-            if time.monotonic() > until_s:
-                break
-        if operation.touched > before.touched and not is_dry:
+        operation_id, parts = (
+            ("", dry_parts(given, mark, len(shards)))
+            if is_dry
+            else await self._begun(given, mark, beginning, shards, away)
+        )
+        before = list(parts)
+        try:
+            await self._take_steps(shards, operation_id and beginning + operation_id, parts, away, take)
+            if away and parts == before and unfinished(parts) is not None:
+                raise next(iter(away.values()))
+        except (StoreUnavailable, StoreFull) as error:
+            if is_dry:
+                raise
+            # A step may have been taken all the same: only its id has that known.
+            return answer_to(error, request.scope, operation_id)
+        operation = total(parts)
+        if operation.touched > (begun := total(before).touched) and not is_dry:
             client = request.client.host if request.client else None
-            count, request_id = operation.touched - before.touched, request_id_of(request.scope)
+            count, request_id = operation.touched - begun, request_id_of(request.scope)
             logger.warning("many", verb=verb, tasks=count, all=filters == ANY, client=client, request_id=request_id)
-        onward = operation.cursor if is_dry else operation.cursor and operation_id
+        onward = dry_cursor(parts) if is_dry else operation.cursor and operation_id
         done = ManyDone(verb, operation.touched, operation.looked_at, onward, is_dry)
-        if is_kept(given, operation):
+        if self._is_kept(given, operation):
             done.operation = operation_id
+        if left := [number for number in sorted(away) if is_unfinished(parts[number])]:
+            done.away = left
         return answer(done)
 
-    async def _begun(self, given: Mapping[str, str], mark: str, beginning: str) -> tuple[str, Operation]:
-        """Return the id of the operation that a request begins or goes on with, and how far that is. `beginning`: what
-        stands before it in Redis."""
+    async def _take_steps(
+        self,
+        shards: Sequence[ShardCalls],
+        operation_id: str,
+        parts: list[Operation],
+        away: dict[int, StoreUnavailable],
+        take: Take,
+    ) -> None:
+        """Take steps in one shard after the other, until all is done or the time is over: `parts` then says how far
+        each is, `away` which of them could not be asked. An error that may pass is raised only if nothing was done
+        before it, or in a dry run, which has no id."""
+        is_dry = not operation_id
+        before, start_s = list(parts), time.monotonic()
+        while (number := unfinished(parts, away)) is not None:
+            part = parts[number]
+            try:
+                # Requests of this kind take turns step by step, so that none waits until another ends.
+                async with self._one_bulk.held(start_s + TURNS_S - time.monotonic()):
+                    self._rest.begin()
+                    try:
+                        parts[number] = part = await take(shards[number], operation_id, part)
+                    except StoreUnavailable as error:
+                        if is_dry or error.shard != number or len(shards) == 1:
+                            raise
+                        away[number] = error
+                        continue
+                    await self._rest()  # before anybody takes another
+            except (RequestRefused, StoreUnavailable, StoreFull) as error:
+                if is_dry or parts == before or not _may_pass(error):
+                    raise
+                break  # only an answer tells the id by which the next request goes on
+            # Not between two shards: a cursor keeps when the next task may come due, and the next shard has none yet.
+            if time.monotonic() > start_s + WORK_S and part.cursor is not None:
+                break
+
+    async def _begun(
+        self,
+        given: Mapping[str, str],
+        mark: str,
+        beginning: str,
+        shards: Sequence[ShardCalls],
+        away: dict[int, StoreUnavailable],
+    ) -> tuple[str, list[Operation]]:
+        """Return the id of the operation that a request begins or goes on with, and how far that is in each shard, as
+        in its beginning in one that is `away`. `beginning`: what stands before it in Redis."""
         field = "cursor" if "cursor" in given else "operation"
         operation_id = given.get(field)
         if operation_id is None:
-            return new_task_key(), Operation(mark)
+            return new_task_key(), [Operation(mark)] * len(shards)
         if _ID.fullmatch(operation_id) is None:
             raise InvalidField(field, f"must be 1 to 64 letters, digits, _ or -, got {quoted(operation_id)}")
-        operation = await self._only.writes.operation(beginning + operation_id)
-        if operation is None:
-            if field == "cursor":
-                raise InvalidField("cursor", "must be the `next` of an earlier answer, not a day old, as it was")
-            operation = Operation(mark)
-        return operation_id, as_asked(operation, mark, field)
+        parts = await asyncio.gather(*(self._part_of(calls, beginning + operation_id, away) for calls in shards))
+        if field == "cursor" and not any(parts):
+            if away:
+                raise next(iter(away.values()))
+            raise InvalidField("cursor", "must be the `next` of an earlier answer, unchanged and less than a day old")
+        return operation_id, [as_asked(part or Operation(mark), mark, field) for part in parts]
 
-    async def _noted(self, given: Mapping[str, str], operation_id: str, operation: Operation) -> Operation:
+    async def _part_of(
+        self, calls: ShardCalls, operation_id: str, away: dict[int, StoreUnavailable]
+    ) -> Operation | None:
+        if calls.number in away:
+            return None
+        try:
+            return await calls.writes.operation(operation_id)
+        except StoreUnavailable as error:
+            if self._places.count == 1:
+                raise
+            away[calls.number] = error
+            return None
+
+    async def _noted(
+        self, calls: ShardCalls, given: Mapping[str, str], operation_id: str, operation: Operation
+    ) -> Operation:
         """Note a step that was taken; return how far the operation is, also if others took the step as well."""
-        if not (operation_id and is_kept(given, operation)):
+        if not (operation_id and self._is_kept(given, operation)):
             return operation
-        found = await self._only.writes.advance(operation_id, operation)
+        found = await calls.writes.advance(operation_id, operation)
         return operation if found is None else as_asked(found, operation.mark, "operation")
 
+    def _is_kept(self, given: Mapping[str, str], operation: Operation) -> bool:
+        """Whether anybody may ask for the operation again: its client knows the id, or there are further steps to take,
+        in this shard or in another."""
+        if is_dry_run(given):
+            return False
+        is_long = operation.cursor is not None or operation.steps > 1 or self._places.count > 1
+        return is_long or "operation" in given or "cursor" in given
 
-def is_kept(given: Mapping[str, str], operation: Operation) -> bool:
-    """Whether anybody may ask for the operation again: its client knows the id, or there are further steps to take."""
-    if is_dry_run(given):
-        return False
-    return "operation" in given or "cursor" in given or operation.cursor is not None or operation.steps > 1
+
+def _may_pass(error: RequestRefused | StoreUnavailable | StoreFull) -> bool:
+    """Whether the same request may be served later."""
+    return not isinstance(error, RequestRefused) or error.code in (Code.TOKEN_RATE, Code.BUSY)
+
+
+def is_unfinished(part: Operation) -> bool:
+    """Whether there is more to do in a shard."""
+    return part.steps == 0 or part.cursor is not None
+
+
+def unfinished(parts: Sequence[Operation], away: Collection[int] = ()) -> int | None:
+    """Return the first shard in which an operation has not ended, but for those that are away; None: there is none."""
+    return next((at for at, part in enumerate(parts) if at not in away and is_unfinished(part)), None)
+
+
+def total(parts: Sequence[Operation]) -> Operation:
+    """Return how far an operation is in all shards; its cursor is one of a shard in which it goes on."""
+    if len(parts) == 1:
+        return parts[0]
+    number = unfinished(parts)
+    return Operation(
+        parts[0].mark,
+        None if number is None else parts[number].cursor or str(number),
+        sum(part.steps for part in parts),
+        sum(part.touched for part in parts),
+        sum(part.looked_at for part in parts),
+    )
+
+
+def dry_parts(given: Mapping[str, str], mark: str, count: int) -> list[Operation]:
+    """Return where a dry run goes on in so many shards: its cursor tells the number of the shard, if there are
+    several. Raises InvalidField."""
+    cursor = given.get("cursor")
+    if count == 1 or cursor is None:
+        return [Operation(mark, cursor)] * count
+    shard, _, rest = cursor.partition(".")
+    if (number := shard_named(shard, count)) is None:
+        raise InvalidField("cursor", "must be the `next` of an earlier answer, unchanged")
+    before = [Operation(mark, steps=1)] * number
+    return [*before, Operation(mark, rest), *[Operation(mark)] * (count - 1 - len(before))]
+
+
+def dry_cursor(parts: Sequence[Operation]) -> str | None:
+    """Return the cursor from which `dry_parts` goes on."""
+    number = unfinished(parts)
+    if number is None or len(parts) == 1:
+        return None if number is None else parts[0].cursor
+    return f"{number}.{parts[number].cursor}"
 
 
 def stepped(operation: Operation, touched: int, looked_at: int, cursor: str | None) -> Operation:

@@ -23,7 +23,7 @@ from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.token import Right
-from redis_scheduler.store.tokens import Share
+from redis_scheduler.store.tokens import Share, sum_of
 from redis_scheduler.store.written import Put, PutAnswer
 from redis_scheduler.task.due import due_after
 from redis_scheduler.task.key import is_made_here
@@ -47,7 +47,7 @@ class OwnKeysApi(DeadLettersApi):
         wanted = requests.schedule_request(body)
         if reading.may_be_deep(body):
             await reading.check_nesting(body)
-        task = await new_task(wanted, type_name, self._calls_of, traceparent(headers), caller, own_key=key)
+        task = await new_task(wanted, type_name, self._places, traceparent(headers), caller, own_key=key)
 
         rated = [1]
 
@@ -79,10 +79,10 @@ class OwnKeysApi(DeadLettersApi):
             return due_ms
 
         async def write() -> tuple[list[ScheduledTask], bool]:
-            return await schedule_all(tasks, self._calls_of, self._call_limit, once, put)
+            return await schedule_all(tasks, self._places, self._call_limit, once, put)
 
         try:
-            tasks = await new_tasks(items, type_name, self._calls_of, traceparent(headers), caller)
+            tasks = await new_tasks(items, type_name, self._places, traceparent(headers), caller)
             if caller is None or not caller.is_limited:
                 placed, is_replay = await write()
             else:
@@ -90,7 +90,7 @@ class OwnKeysApi(DeadLettersApi):
                 placed, is_replay = await self._quotas.within(caller, share, write, len(tasks))
         except RequestRefused:
             # What is served now does not matter to a request that was served before.
-            if once is None or (stored := await stored_before(once, len(items), self._calls_of)) is None:
+            if once is None or (stored := await stored_before(once, len(items), self._places)) is None:
                 raise
             return replay(BatchScheduled([task.key for task in stored], stored))
         return (replay if is_replay else answer)(BatchScheduled([task.key for task in placed], placed))
@@ -98,21 +98,19 @@ class OwnKeysApi(DeadLettersApi):
     def _share_of_put(self, stored: Stored | int | None, task: NewTask, caller: Caller) -> Share:
         """Return what a caller has more waiting by a task under an own key: less what it replaces, if that is its
         own. One that was too large to be read is taken for another's."""
-        share = self._calls_of(task.key).share_of(task.key, task.tail, task.listed)
+        share = self._places.first.share_of(task.key, task.tail, task.listed)
         is_own = isinstance(stored, Stored) and stored.record.token == caller.id and stored.state != "dead"
         return Share(0, share.bytes - len(stored.raw)) if isinstance(stored, Stored) and is_own else share
 
     async def _share_of_all(self, tasks: Sequence[NewTask], once: Once | None, caller: Caller) -> Share:
         """Return what a caller has more waiting by a batch: of one that was sent before, by what is not written yet."""
         if once is not None:
-            there = await places_before(once, len(tasks), self._calls_of)
+            there = await places_before(once, len(tasks), self._places)
             tasks = [task for task, one in zip(tasks, there, strict=True) if one is None]
         own = [task.key for task in tasks if not is_made_here(task.key)]
-        stored = dict(
-            zip(own, await asyncio.gather(*(self._calls_of(key).read.submit(key) for key in own)), strict=True)
-        )
+        stored = dict(zip(own, await asyncio.gather(*map(self._places.read, own)), strict=True))
         shares = [self._share_of_put(stored.get(task.key), task, caller) for task in tasks]
-        return Share(sum(share.tasks for share in shares), sum(share.bytes for share in shares))
+        return sum_of(shares)
 
     async def _put(
         self, stored: Stored | None, task: NewTask, demands: Preconditions, caller: Caller | None
@@ -120,13 +118,12 @@ class OwnKeysApi(DeadLettersApi):
         """Enter a task, or replace one that is as demanded; None where another process was first. Raises a 412, and a
         403 for a key of a task, also one that has ended, of a type that is not the caller's; or of a dead one that the
         caller may not bring back."""
-        calls = self._calls_of(task.key)
+        calls = await self._places.own(task.key) if stored is None else self._places.of(stored)
         found: Stored | Summary | None = stored
-        if caller is not None and caller.types:
-            if stored is None and calls.keeps_results:
-                found = await calls.views.summary(task.key)
-            if found is not None and visible(caller, found) is None:
-                raise taken_key()
+        if caller is not None and caller.types and stored is None and calls.keeps_results:
+            found = await (await self._places.of_key(task.key)).recall.submit(task.key)
+        if found is not None and visible(caller, found) is None:
+            raise taken_key()
         demands.check(stored)
         put = Put(task, b"", None) if stored is None else Put(task, stored.raw, stored.listed)
         put.may_revive = caller is None or bool(caller.rights & Right.REPLAY)

@@ -20,6 +20,9 @@ def kept_to_types(route: Route[Any], caller: Caller, given: dict[str, str]) -> d
     """Return the parameters with what the caller may see. Raises a 403 for a type that is not the caller's."""
     if route.has_no_type:
         return given
+    if not caller.types:
+        refuse_other_type(caller, given["type"])
+        return given
     if not route.path.startswith(TASK_PATHS) and "type" not in (route.parameters or ()):
         error = f"{route.method} {route.path} is for tasks of all types, and the token {caller.id} has some"
         raise RequestRefused(Code.OTHER_TYPE, error, "Authorization")

@@ -25,7 +25,7 @@ class Pace:
     def begin(self, cursor: str | None) -> str | None:
         """Go on where a step ended; return where the walk does."""
         walked, _, start_ms = (cursor or "").partition(".")
-        self._next_ms = max(self._now_ms, int(start_ms) if _MS.fullmatch(start_ms) else 0)
+        self._next_ms = max(self._next_ms, int(start_ms) if _MS.fullmatch(start_ms) else 0)
         return walked or None
 
     def next_ms(self, task: Stored) -> int:

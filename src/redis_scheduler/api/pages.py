@@ -2,9 +2,10 @@
 
 Below, a large task that is shown counts as a page; one that is changed or deleted holds its room until that is done.
 
-A page is read and put together in memory, and stays there until its client has read it. If there is no room for
-another, the page that was begun first is cut off, once its client has had `reader_s` for it. So slow readers take as
-long as they like while nobody else wants a page, and keep nobody from one.
+A page is put together in memory task by task as it is read, so that an error on the way is an answer of its own, and
+stays there until its client has read it. If there is no room for another, the page that was begun first is cut off,
+once its client has had `reader_s` for it. So slow readers take as long as they like while nobody else wants a page, and
+keep nobody from one.
 """
 
 import asyncio
@@ -27,8 +28,8 @@ COPIES_OF_CHANGE = 5
 """A change of a task holds its bytes so many times: the record, its parts, the new record, and both in the call."""
 
 COPIES = 4
-"""A page holds its bytes so many times until it is put together: its records, their parts, its answer without and with
-the newline."""
+"""A large task holds its bytes so many times until its answer is put together: its record, the parts of that, the
+answer without and with the newline. So does what is read of a page at once."""
 
 
 def look_s(request: Request) -> float:

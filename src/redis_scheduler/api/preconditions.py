@@ -16,6 +16,7 @@ from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.headers import headers_of
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.task.options import Options
 from redis_scheduler.task.record import UNREADABLE, Record, read_record, tail_of
 
 ETAG_BYTES = 12
@@ -37,14 +38,19 @@ def etag_of(stored: Stored) -> str:
     record, raw = stored.record, stored.raw
     if record is UNREADABLE or record.unknown is not None:
         return _etag(raw)
-    if record.repetition is None and not record.again and record.options.repeat is UNSET and raw.startswith(_DUE):
+    if record.repetition is None and not record.again and not _moves(record.options) and raw.startswith(_DUE):
         return _etag(raw[len(_DUE) :])  # as it would be put together again
     return _etag_of(record)
 
 
+def _moves(options: Options) -> bool:
+    """Whether the due time moves by itself: of a series, and where the receiver may want the task again."""
+    return options.repeat is not UNSET or options.again_most > 0
+
+
 def _etag_of(record: Record) -> str:
-    # What a series has done, and so its next time, is not of its caller.
-    due_ms = record.due if record.options.repeat is UNSET else 0
+    # A due time that moves by itself is not of its caller, and neither is what a series has done.
+    due_ms = 0 if _moves(record.options) else record.due
     return _etag(b"%d" % due_ms, tail_of(record, record.options, None))
 
 

@@ -23,17 +23,19 @@ READY_WITHIN_S = 1.5
 class Probes:
     """The handlers of the routes that are open to all, and the gate's question.
 
-    However often they ask, Redis is asked as seldom as `refresh` does. `joined`: what is known of the deployment in
-    each shard, and a client of it. `document`: gives the OpenAPI document of all routes, with its ETag.
+    However often they ask, Redis is asked as seldom as `refresh` does. `deployments`: what is known of it in
+    each shard; `clients`: one of each. `document`: gives the OpenAPI document of all routes, with its ETag.
     """
 
     def __init__(
         self,
-        joined: Sequence[tuple[Deployment, RedisClient]],
+        deployments: Sequence[Deployment],
+        clients: Sequence[RedisClient],
         is_stopping: Callable[[], bool],
         document: Callable[[], tuple[bytes, str]],
     ) -> None:
-        self._joined = joined
+        self._deployments = deployments
+        self._clients = clients
         self._is_stopping = is_stopping
         self._document = document
         self._kept: tuple[bytes, str] | None = None
@@ -47,14 +49,15 @@ class Probes:
         return answer(Said("ok"))
 
     async def readiness(self, _request: Request, _given: Mapping[str, str]) -> Response:
-        """GET /readyz: whether each Redis answers and the process is not stopping. It is open to all, so it does not
-        tell why. While nothing is promoted it says so, and is ready all the same: it takes tasks."""
+        """GET /readyz: whether Redis answers, of several shards that of one (new tasks go there), and the process is
+        not stopping. It is open to all, so it does not tell why. While nothing is promoted it says so, and is ready
+        all the same: it takes tasks."""
         try:
             if not self._is_stopping():
                 async with asyncio.timeout(READY_WITHIN_S):
                     await self._refresh()
                 since_ms = min(
-                    (each.all_paused_since_ms for each, _ in self._joined if each.all_paused_since_ms is not None),
+                    (each.all_paused_since_ms for each in self._deployments if each.all_paused_since_ms is not None),
                     default=None,
                 )
                 return answer(Ready("ok", UNSET if since_ms is None else rfc3339(since_ms)))
@@ -74,15 +77,28 @@ class Probes:
         if self._names_own(instances):
             return True
         # Redis may have been flushed since: then the first process that joined has made a new id.
-        await self._refresh()
+        await self._deployments[0].refresh(self._clients[0])  # deliveries carry the id of the first shard
         return self._names_own(instances)
 
     async def _refresh(self) -> None:
-        for deployment, client in self._joined:
-            await deployment.refresh(client)
+        """Return once one shard has answered. Raises StoreUnavailable, or StoreFull, if none does."""
+        clients = list(self._clients)
+        if len(clients) == 1:
+            await self._deployments[0].refresh(clients[0])
+            return
+        asked = zip(self._deployments, clients, strict=False)
+        left = {asyncio.create_task(deployment.refresh(client), name="refresh") for deployment, client in asked}
+        for task in left:
+            # Nobody waits for what comes later.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        while left:
+            done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            if not all(task.exception() for task in done):
+                return
+        await done.pop()
 
     def _names_own(self, instances: list[bytes]) -> bool:
-        own = [deployment.id.encode() for deployment, _ in self._joined if deployment.id]
+        own = [deployment.id.encode() for deployment in self._deployments if deployment.id]
         # A proxy may put several headers into one.
         named = [part.strip() for given in instances for part in given.split(b",")]
         return any(hmac.compare_digest(part, one) for part in named for one in own)

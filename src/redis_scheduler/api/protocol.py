@@ -125,7 +125,7 @@ class JsonHttpProtocol(WaitingProtocol):
         self._end_head()
         super().on_headers_complete()
         request_id, self._given_id = new_request_id(self._given_id), b""
-        self.scope[REQUEST_ID] = request_id  # type: ignore[literal-required]  # a name of ours
+        self.scope[REQUEST_ID] = request_id  # type: ignore[literal-required]  # a member that only we add
         self.cycle.default_headers = [*self.cycle.default_headers, (REQUEST_ID_HEADER, request_id)]
         if self.scope["http_version"] != "1.1":
             self._check_version()
@@ -134,7 +134,7 @@ class JsonHttpProtocol(WaitingProtocol):
         # The cycle has them now, and an idle connection keeps nothing. Trailers go to a new list: among the headers, a
         # trailer with the token would authorise the request.
         self.headers, self.url = [], b""
-        self.scope = None  # type: ignore[assignment]  # as uvicorn begins
+        self.scope = None  # type: ignore[assignment]  # uvicorn begins with None, too
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header, or a trailer."""
@@ -206,7 +206,7 @@ class JsonHttpProtocol(WaitingProtocol):
                 # A trailer says `close`, but the answer may have gone out: the parser takes what follows all the same.
                 self.parser.set_dangerous_leniencies(lenient_keep_alive=True)
         if self.cycle.response_complete:
-            self.cycle = None  # type: ignore[assignment]  # as uvicorn begins
+            self.cycle = None  # type: ignore[assignment]  # uvicorn begins with None, too
             self._await_head()
 
     def on_response_complete(self) -> None:
@@ -230,7 +230,7 @@ class JsonHttpProtocol(WaitingProtocol):
         if self._is_over:
             self._end()
         elif not cycle.more_body:
-            self.cycle = None  # type: ignore[assignment]  # as uvicorn begins
+            self.cycle = None  # type: ignore[assignment]  # uvicorn begins with None, too
             self._idle_since = self.loop.time()
 
 

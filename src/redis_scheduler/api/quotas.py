@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from redis_scheduler.api.callers import Caller, may_see_all
+from redis_scheduler.api.places import Places
+from redis_scheduler.api.shares import Shares
 from redis_scheduler.errors import Code, RequestRefused
 from redis_scheduler.store.token import Token
-from redis_scheduler.store.tokens import NO_SHARE, Share, Taken, Tokens
+from redis_scheduler.store.tokens import NO_SHARE, Share, Taken, Tokens, sum_of
 
 Written = TypeVar("Written")
 Write = Callable[[], Awaitable[Written]]
@@ -21,10 +23,12 @@ Write = Callable[[], Awaitable[Written]]
 class Quotas:
     """Asks Redis before tasks are written. What this process has asked for and not yet written counts as if it were
     there, so requests at once do not pass the limit together; those of other processes may, by as many as are under
-    way there."""
+    way there. `tokens`: where they are kept. A rate is counted in the first shard, and while that is away in the next
+    one."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, places: Places) -> None:
         self._tokens = tokens
+        self._shares = Shares(places)
         self._coming: dict[str, Share] = {}
 
     async def within(self, caller: Caller | None, share: Share, write: Write[Written], rated: int = 0) -> Written:
@@ -38,7 +42,8 @@ class Quotas:
         """Count so many dead letters that come back towards a caller's rate: each is delivered as a new task is. Raises
         a 429 above it."""
         if caller is not None and caller.token.rate and count:
-            taken, number = await self._tokens.take(caller.id, caller.token, NO_SHARE, NO_SHARE, count)
+            tokens = Tokens(self._shares.counting.writes.client)
+            taken, number, _ = await tokens.take(caller.id, caller.token, NO_SHARE, NO_SHARE, count)
             if taken is not Taken.TAKEN:
                 raise _refused(caller.id, caller.token, taken, number)
 
@@ -62,9 +67,19 @@ class Quotas:
     ) -> Written:
         coming = self._coming.get(token_id, NO_SHARE)
         more = Share(max(0, share.tasks), max(0, share.bytes))
-        self._coming[token_id] = Share(coming.tasks + more.tasks, coming.bytes + more.bytes)
+        self._coming[token_id] = sum_of((coming, more))
         try:
-            taken, number = await self._tokens.take(token_id, token, share, coming, rated)
+            calls, others = self._shares.counting, NO_SHARE
+            if token.tasks or token.task_bytes:
+                others = await self._shares.elsewhere(token_id, calls.number)
+            beside = sum_of((coming, others))
+            tokens = Tokens(calls.writes.client)
+            taken, number, waiting = await tokens.take(token_id, token, share, beside, rated)
+            self._shares.note(calls.number, token_id, waiting)
+            if taken is Taken.TASKS:
+                number += others.tasks
+            elif taken is Taken.BYTES:
+                number += others.bytes
             if taken is not Taken.TAKEN:
                 raise _refused(name, token, taken, number)
             return await write()

@@ -9,12 +9,12 @@ from msgspec import UNSET
 from redis_scheduler.api import requests
 from redis_scheduler.api.bodies import ScheduleRequest, Shown, UpdateRequest
 from redis_scheduler.api.diagnosis import quoted
+from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.api.shown import ended_view, view_of
 from redis_scheduler.api.view import Info, LastOccurrence, TaskView
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.stored import Stored
-from redis_scheduler.store.views import Views
 from redis_scheduler.task.due import NO_TTL, delay_until, due_after
 from redis_scheduler.task.repeat import Progress, Repeat, rule_fault
 from redis_scheduler.task.summary import Summary
@@ -70,7 +70,7 @@ def check_times(repeat: Repeat, progress: Progress) -> None:
         raise InvalidField("repeat.times", f"must be more than {progress.made}, which were made, got {repeat.times}")
 
 
-async def shown(stored: Stored, view: TaskView, views: Views) -> Shown:
+async def shown(stored: Stored, view: TaskView, calls: ShardCalls) -> Shown:
     """Return what is shown of one task: of a series also its next times, and what became of its last occurrence."""
     repeat = stored.record.options.repeat
     if repeat is UNSET or not isinstance(view.info, Info) or view.info.series is UNSET:
@@ -84,22 +84,25 @@ async def shown(stored: Stored, view: TaskView, views: Views) -> Shown:
         series.next = await _first(chain([due_ms], times_after(repeat, due_ms)), max(0, left))
     repetition = stored.record.repetition
     if isinstance(repetition, Progress) and repetition.last:
-        series.last = await _last(repetition.last, views)
+        series.last = await _last(repetition.last, calls)
     return Shown(view)
 
 
-async def shown_ended(key: str, summary: Summary, views: Views) -> Shown:
+async def shown_ended(key: str, summary: Summary, calls: ShardCalls) -> Shown:
     """Return what is shown of a task that has ended: of a series also what became of its last occurrence."""
     view, progress = ended_view(key, summary), summary.progress
     if progress is not None and progress.last and isinstance(view.info, Info) and view.info.series is not UNSET:
-        view.info.series.last = await _last(progress.last, views)
+        view.info.series.last = await _last(progress.last, calls)
     return Shown(view)
 
 
-async def _last(key: str, views: Views) -> LastOccurrence:
-    task = await views.task(key)
+async def _last(key: str, calls: ShardCalls) -> LastOccurrence:
+    """Return what became of an occurrence. It stands in the shard of its series."""
+    task = await calls.read.submit(key)
+    if isinstance(task, int):
+        task = await calls.views.task(key)
     if task is None:
-        ended = await views.summary(key)
+        ended = await calls.recall.submit(key)
         return LastOccurrence(key, "finished" if ended is None else ended.state)
     info = view_of(task).info
     return LastOccurrence(key, task.state, info.last_failure if isinstance(info, Info) else UNSET)

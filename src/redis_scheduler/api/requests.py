@@ -15,6 +15,7 @@ from redis_scheduler.api.reading import TOO_DEEP
 from redis_scheduler.api.webhooks import check_webhook
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, TaskNotFound
 from redis_scheduler.store.views import PAGE_LIMIT
+from redis_scheduler.task.alert import ALERT_TYPE
 from redis_scheduler.task.due import NO_TTL, at_ms, delay_until, is_time
 from redis_scheduler.task.json_text import is_whole
 from redis_scheduler.task.key import is_made_here, is_task_key
@@ -114,12 +115,15 @@ def _check_callback(callback: Callback) -> None:
     check_values(callback)
     check_options(callback)
     if callback.type is not UNSET:
-        check_type(callback.type)
+        check_new_type(callback.type)
     if callback.data is not UNSET and not is_whole(bytes(callback.data)):
         raise InvalidField("data", "must not hold half a surrogate pair (half an emoji) here")
     if callback.method == "GET" and (callback.data is not UNSET or callback.include_data):
         name = "include_data" if callback.include_data else "data"
         raise InvalidField(name, "must not be given beside the method GET, which sends no body", Code.CONTRADICTION)
+    if not callback.event and (callback.method == "GET" or callback.include_data):
+        beside = "include_data, which is told" if callback.include_data else "the method GET, which sends no body"
+        raise InvalidField("event", f"must not be false beside {beside}", Code.CONTRADICTION)
 
 
 def update_request(body: bytes) -> UpdateRequest:
@@ -233,6 +237,13 @@ def check_type(name: str) -> None:
     """Raise InvalidRequest for what cannot be the name of a type."""
     if not name or len(name) > TYPE_LENGTH or not name.isprintable():
         raise InvalidField("type", f"{RULES['type']}, got {quoted(name)}")
+
+
+def check_new_type(name: str) -> None:
+    """Raise InvalidRequest for a type that no task of a caller can have."""
+    check_type(name)
+    if name == ALERT_TYPE:
+        raise InvalidField("type", f"must be another than {ALERT_TYPE}, which the service's own alerts have")
 
 
 def page_limit(given: Mapping[str, str]) -> int:

@@ -201,7 +201,7 @@ TASK_ROUTES = (
     Route("POST", "/schedule/{key}/done", AcknowledgementsApi.done, Found, **_SAID_OF_IT),
     Route("POST", "/schedule/{key}/fail", AcknowledgementsApi.fail, Found, **_SAID_OF_IT),
     Route("POST", "/schedule/{key}/extend", AcknowledgementsApi.extend, Found, **_SAID_OF_IT),
-    Route("GET", "/schedules", Api.list, Listed, parameters=(*FILTERS, "limit", "cursor"), needs=Right.READ),
+    Route("GET", "/schedules", Api.list, Listed, parameters=(*FILTERS, "shard", "limit", "cursor"), needs=Right.READ),
     _of_many("/schedules/cancel", ManyApi.cancel_many, Right.CANCEL),
     _of_many("/schedules/pause", ManyApi.pause_many, Right.SCHEDULE),
     _of_many("/schedules/resume", ManyApi.resume_many, Right.SCHEDULE),
@@ -211,10 +211,24 @@ TASK_ROUTES = (
     Route("DELETE", "/schedules", ManyApi.purge, Purged, needs=Right.PURGE),
     Route("POST", "/purge", ManyApi.purge, Purged, needs=Right.PURGE),
     Route("POST", "/repeat/preview", Api.preview, Previewed, PreviewRequest, needs=Right.SCHEDULE, has_no_type=True),
-    Route("GET", "/dead", DeadLettersApi.dead, Listed, parameters=(*DEAD_FILTERS, "limit", "cursor"), needs=Right.READ),
+    Route(
+        "GET",
+        "/dead",
+        DeadLettersApi.dead,
+        Listed,
+        parameters=(*DEAD_FILTERS, "shard", "limit", "cursor"),
+        needs=Right.READ,
+    ),
     _of_many("/dead/replay", ManyApi.replay_many, Right.REPLAY, (*MANY_DEAD, "rate"), refused=(Code.TOKEN_RATE,)),
     _of_many("/dead/delete", ManyApi.discard_many, Right.CANCEL, MANY_DEAD),
-    Route("GET", "/dead/groups", DeadLettersApi.dead_groups, Grouped, parameters=DEAD_FILTERS, needs=Right.READ),
+    Route(
+        "GET",
+        "/dead/groups",
+        DeadLettersApi.dead_groups,
+        Grouped,
+        parameters=(*DEAD_FILTERS, "shard"),
+        needs=Right.READ,
+    ),
     Route("GET", "/dead/{key}", DeadLettersApi.dead_letter, Shown, needs=Right.READ),
     Route("DELETE", "/dead/{key}", DeadLettersApi.discard, Cancelled, needs=Right.CANCEL, refused=(Code.TASK_CHANGED,)),
     Route(
@@ -241,20 +255,19 @@ TASK_ROUTES = (
     Route("DELETE", "/hosts/{key}", HostsApi.delete_host, HostShown, needs=Right.ADMIN, refused=(Code.HOST_NOT_FOUND,)),
     Route("GET", "/stats", Api.stats, Statistics, needs=Right.METRICS, has_no_type=True),
 )
+_OPEN: dict[str, Any] = {
+    "parameters": None,
+    "headers": None,
+    "access": Access.OPEN,
+    "needs": ANY_TOKEN,
+    "has_no_type": True,
+}
+"""What anybody may ask for: so may any token, of whatever rights and types, that asks by the dashboard."""
 OPEN_ROUTES = (
-    Route("GET", "/", Probes.root, Said, parameters=None, headers=None, access=Access.OPEN),
-    Route("GET", "/healthz", Probes.health, Said, parameters=None, headers=None, access=Access.OPEN),
-    Route(
-        "GET",
-        "/readyz",
-        Probes.readiness,
-        Ready,
-        parameters=None,
-        headers=None,
-        access=Access.OPEN,
-        refused=(Code.NOT_READY,),
-    ),
-    Route("GET", "/openapi.json", Probes.openapi, Document, parameters=None, headers=None, access=Access.OPEN),
+    Route("GET", "/", Probes.root, Said, **_OPEN),
+    Route("GET", "/healthz", Probes.health, Said, **_OPEN),
+    Route("GET", "/readyz", Probes.readiness, Ready, refused=(Code.NOT_READY,), **_OPEN),
+    Route("GET", "/openapi.json", Probes.openapi, Document, **_OPEN),
 )
 AUDIT_ROUTE = Route("GET", "/audit", Auditor.audit, Noted, parameters=("limit", "cursor"), needs=Right.ADMIN)
 METRICS_ROUTE = Route("GET", "/metrics", MetricsApi.metrics, str, needs=Right.METRICS)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from msgspec import UNSET
 
@@ -11,6 +12,7 @@ from redis_scheduler.api.bodies import BatchItem, ScheduledTask, ScheduleRequest
 from redis_scheduler.api.callers import Caller, refuse_others
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.idempotency import Once, stored_by
+from redis_scheduler.api.places import Places
 from redis_scheduler.api.repeats import first_of
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.errors import Code, RequestRefused, SchedulerError, StoreFull, StoreUnavailable
@@ -18,13 +20,11 @@ from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.refusal import told
 from redis_scheduler.store.written import StoredTask
+from redis_scheduler.task.content import Content
 from redis_scheduler.task.key import is_made_here, new_task_key
 from redis_scheduler.task.listing import listing_of
-from redis_scheduler.task.options import options_of
+from redis_scheduler.task.options import NONE, Options, options_of
 from redis_scheduler.task.record import DEFAULT_TYPE, record_tail
-
-CallsOf = Callable[[str], ShardCalls]
-"""Gives the calls to the shard of a task's key."""
 
 Put = Callable[[NewTask], Awaitable[int]]
 """Enters a task under its own key, or replaces the one that has it; returns when it is due, in Redis' ms."""
@@ -60,7 +60,7 @@ class PartlyWritten(SchedulerError):
 async def new_task(
     wanted: ScheduleRequest,
     type_name: str | None,
-    calls_of: CallsOf,
+    places: Places,
     traceparent: str | None,
     caller: Caller | None,
     own_key: str | None = None,
@@ -74,34 +74,61 @@ async def new_task(
     """
     if caller is not None:
         refuse_others(caller, type_name, wanted)
-    if type_name == DEFAULT_TYPE:
-        type_name = None
-    (content, data), options, key = content_of(wanted), options_of(wanted), own_key or new_task_key()
-    calls = calls_of(key)
+    if type_name is not None:
+        requests.check_new_type(type_name)
+        if type_name == DEFAULT_TYPE:
+            type_name = None
+    content, options, key = content_of(wanted), options_of(wanted), own_key or new_task_key()
+    if options is NONE and content[0] == "data" and caller is None and type_name is traceparent is None:
+        ttl, delay_ms = requests.when(wanted)
+        return NewTask(key, delay_ms, record_tail(wanted.webhook, ttl, None, content[1]), None)
+    return await places.ask_new(
+        partial(_task_served, wanted, key, content, options, type_name, traceparent, caller, clocks)
+    )
+
+
+async def _task_served(
+    wanted: ScheduleRequest,
+    key: str,
+    content: tuple[Content, bytes | None],
+    options: Options,
+    type_name: str | None,
+    traceparent: str | None,
+    caller: Caller | None,
+    clocks: dict[ShardCalls, int] | None,
+    calls: ShardCalls,
+) -> NewTask:
+    """Return a task that says more than webhook, time and data, if it is served as a shard says."""
+    token = None if caller is None else caller.id
     if wanted.repeat is UNSET:
         ttl, delay_ms = requests.when(wanted)
     else:
-        clocks = {} if clocks is None else clocks
-        if calls not in clocks:
-            clocks[calls] = await calls.views.now_ms()
-        ttl, delay_ms = first_of(wanted.repeat, wanted, clocks[calls])
+        ttl, delay_ms = first_of(wanted.repeat, wanted, await _clock_of(calls, clocks))
         await asyncio.sleep(0)  # a rare time takes a millisecond to find
-    calls.check_policy(options)
-    token = None if caller is None else caller.id
-    await calls.check_options(options, content, token)
+    if options is not NONE or content[0] != "data" or token is not None:
+        calls.check_policy(options)
+        await calls.check_options(options, content[0], token)
     if traceparent is not None:
         options = await calls.traced(options, traceparent)
-    tail = record_tail(wanted.webhook, ttl, type_name, data, options, content, token=token)
+    tail = record_tail(wanted.webhook, ttl, type_name, content[1], options, content[0], token=token)
     listed = listing_of(type_name, options, token)
     if listed is not None:
-        await calls.names.admit(listed)
+        await calls.names.admit(listed, caller=caller)
     return NewTask(key, delay_ms, tail, listed)
+
+
+async def _clock_of(calls: ShardCalls, clocks: dict[ShardCalls, int] | None) -> int:
+    if clocks is None:
+        return await calls.views.now_ms()
+    if calls not in clocks:
+        clocks[calls] = await calls.views.now_ms()
+    return clocks[calls]
 
 
 async def new_tasks(
     items: Sequence[BatchItem],
     type_name: str | None,
-    calls_of: CallsOf,
+    places: Places,
     traceparent: str | None,
     caller: Caller | None,
 ) -> list[NewTask]:
@@ -112,7 +139,7 @@ async def new_tasks(
         with of_task(index):
             own_type = type_name if item.type is UNSET else item.type
             own_key = None if item.key is UNSET else item.key
-            tasks.append(await new_task(item, own_type, calls_of, traceparent, caller, own_key, clocks))
+            tasks.append(await new_task(item, own_type, places, traceparent, caller, own_key, clocks))
         made_bytes += len(tasks[-1].tail)
         if len(tasks) % MADE_AT_ONCE == 0 or made_bytes > MADE_BYTES:
             made_bytes = 0
@@ -121,7 +148,7 @@ async def new_tasks(
 
 
 async def schedule_all(
-    tasks: Sequence[NewTask], calls_of: CallsOf, call_limit: int, once: Once | None, put: Put
+    tasks: Sequence[NewTask], places: Places, call_limit: int, once: Once | None, put: Put
 ) -> tuple[list[ScheduledTask], bool]:
     """Write tasks in their order, as many at a time as fit one call; return them, and whether an earlier request had
     written all of them.
@@ -132,32 +159,32 @@ async def schedule_all(
     placed: list[ScheduledTask] = []
     for start in range(0, len(tasks), call_limit):
         part = tasks[start : start + call_limit]
-        found = await (_placed(part, calls_of, put) if once is None else _placed_once(part, start, calls_of, once))
+        found = await (_placed(part, places, put) if once is None else _placed_once(part, start, places, once))
         if error := next((one for one in found if isinstance(one, BaseException)), None):
             raise _failure(error, [*placed, *found], tasks, once is not None) from error
         placed += [one for one in found if isinstance(one, ScheduledTask)]
     return placed, all(one.key != task.key for one, task in zip(placed, tasks, strict=True))
 
 
-async def stored_before(once: Once, count: int, calls_of: CallsOf) -> list[ScheduledTask] | None:
+async def stored_before(once: Once, count: int, places: Places) -> list[ScheduledTask] | None:
     """Return what an earlier request with the same Idempotency-Key and content has stored, `count` tasks; None where it
     has not stored all of them."""
-    found = await places_before(once, count, calls_of)
+    found = await places_before(once, count, places)
     stored = [ScheduledTask(one.key, rfc3339(one.due_ms)) for one in found if one is not None]
     return stored if len(stored) == count else None
 
 
-async def places_before(once: Once, count: int, calls_of: CallsOf) -> list[StoredTask | None]:
+async def places_before(once: Once, count: int, places: Places) -> list[StoredTask | None]:
     """Return for each of `count` tasks what an earlier request with the same Idempotency-Key and content has stored."""
     wanted = [once.task(_NONE, place) for place in range(count)]
-    found = await asyncio.gather(*(calls_of(one.id).stored_once.submit(one) for one in wanted))
+    found = await asyncio.gather(*map(places.stored_once, wanted))
     return [one if isinstance(one, StoredTask) else None for one in found]
 
 
-async def _placed(part: Sequence[NewTask], calls_of: CallsOf, put: Put) -> list[ScheduledTask | BaseException]:
+async def _placed(part: Sequence[NewTask], places: Places, put: Put) -> list[ScheduledTask | BaseException]:
     """Write one part; return each task, or its error."""
     answers = await asyncio.gather(
-        *(calls_of(task.key).schedule.submit(task) if is_made_here(task.key) else put(task) for task in part),
+        *(places.schedule.submit(task) if is_made_here(task.key) else put(task) for task in part),
         return_exceptions=True,
     )
     return [
@@ -167,11 +194,11 @@ async def _placed(part: Sequence[NewTask], calls_of: CallsOf, put: Put) -> list[
 
 
 async def _placed_once(
-    part: Sequence[NewTask], start: int, calls_of: CallsOf, once: Once
+    part: Sequence[NewTask], start: int, places: Places, once: Once
 ) -> list[ScheduledTask | BaseException]:
     """The same of a request with an Idempotency-Key; `start`: the place of the first task."""
     wanted = [once.task(task, place) for place, task in enumerate(part, start)]
-    answers = await asyncio.gather(*(calls_of(one.id).once.submit(one) for one in wanted), return_exceptions=True)
+    answers = await asyncio.gather(*map(places.once, wanted), return_exceptions=True)
     found: list[ScheduledTask | BaseException] = []
     for answer in answers:
         try:

@@ -1,6 +1,7 @@
 """What the API asks of one shard, and the batches in which its requests do."""
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from msgspec import UNSET
@@ -9,10 +10,11 @@ from redis_scheduler.api.batcher import Answer, Batcher
 from redis_scheduler.api.diagnosis import within
 from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.room import NameRoom, Room
-from redis_scheduler.errors import Code, InvalidField, RequestRefused
+from redis_scheduler.api.waits import WAITS_FOR_WORKER
+from redis_scheduler.errors import Code, InvalidField, RequestRefused, StoreFull, StoreUnavailable
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.dead_letters import DeadLetters
-from redis_scheduler.store.limiting import Limiting
+from redis_scheduler.store.limiting import Limiting, limit_of
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.stored import Stored
@@ -45,27 +47,27 @@ DUE_BYTES = 20
 class ShardCalls:
     """The writes and views of a shard. Requests submit to its batches: of these one call of each kind is under way."""
 
-    def __init__(self, client: RedisClient, name: str, timing: Timing, limits: Limits) -> None:
+    def __init__(
+        self, client: RedisClient, name: str, timing: Timing, limits: Limits, clients: Sequence[RedisClient] = ()
+    ) -> None:
+        """`clients`: those of all shards, whose number may grow."""
         self.writes = Writes(client, name, timing, limits.kept)
         self.retention = Retention(client, limits.kept, timing)
         self.keeps_results = limits.kept.result_ttl_ms > 0
         self.views = DeadLetters(client, timing)
         self.limiting = Limiting(client, timing)
-        self._workers = Workers(client)
+        self.workers = Workers(client)
         self._limits = limits
         limit = timing.batch_limit
-        self._room = Room(client, limits.memory_reserve, self.retention)
+        self._room = Room(client, limits.memory_reserve, self.retention, clients)
         self.names = NameRoom(client, limits.labels_most)
-        self.schedule = Batcher(
-            self._schedule, limit, lambda task: len(task.tail) if task.listed is None else _task_size(task)
-        )
-        self.once = Batcher(self._schedule_once, limit, lambda once: _task_size(once.task))
+        self.once = Batcher(self._schedule_once, limit, lambda once: task_size(once.task))
         self.stored_once = Batcher(self._stored_once, limit)
         self.cancel = Batcher(self.writes.cancel, limit, _cancelled_size)
         self.update = Batcher(self._update, limit, _changed_size)
         self.replay = Batcher(self._replay, limit, _changed_size)
         self.put = Batcher(
-            self._put, limit, lambda put: _task_size(put.task) + len(put.expected) + listing_bytes(put.old_listed)
+            self._put, limit, lambda put: task_size(put.task) + len(put.expected) + listing_bytes(put.old_listed)
         )
         self.discard = _guarded(self.writes.discard, limit)
         self.pause = _guarded(self.writes.pause, limit)
@@ -73,6 +75,20 @@ class ShardCalls:
         self.run = Batcher(self._run, limit, lambda task: len(task[2]))
         self.acknowledge = Batcher(self.writes.acknowledge, limit)
         self.read = Batcher(self.views.tasks, limit)
+        self.recall = Batcher(self.views.summaries, limit)
+
+    async def learn_why(self, stored: Stored, is_alone: bool) -> None:
+        """Learn of a task that is not delivered yet whether a worker lives, how many are before it in the queue, or how
+        the limit stands that holds it. `is_alone`: whether there is no other shard."""
+        if stored.state in WAITS_FOR_WORKER and not self.workers.is_any:
+            # Without an answer to this the task is shown all the same.
+            with contextlib.suppress(StoreUnavailable, StoreFull):
+                if not await self.workers.found_any():
+                    stored.unserved = "no worker runs" if is_alone else f"no worker serves shard {self.number}"
+        if stored.state == "queued":
+            await self.views.count_before(stored)
+        elif stored.state == "held":
+            [stored.limit] = await self.limiting.states([limit_of(stored.record)])
 
     def share_of(self, key: str, tail: bytes, listed: Listing) -> Share:
         """Return what its token has more waiting by a task."""
@@ -80,11 +96,13 @@ class ShardCalls:
         return Share(1, DUE_BYTES + len(tail if vault is None else vault.seal_tail(key, tail, listed)))
 
     def share_of_change(self, stored: Stored, change: Change, replays: bool) -> Share:
-        """Return what the token of a task has more waiting by a change of it: all of one that comes back, nothing of
-        one that stays dead."""
+        """Return what the token of a task has more waiting by a change of it: all of one that comes back, or that it
+        takes over; nothing of one that stays dead."""
         share = self.share_of(change.key, change.tail, change.listed)
         if stored.state == "dead":
             return share if replays else NO_SHARE
+        if change.token != stored.record.token:
+            return share
         return Share(0, share.bytes - len(stored.raw))
 
     async def traced(self, options: Options, traceparent: str) -> Options:
@@ -92,7 +110,7 @@ class ShardCalls:
         other goes without while a live worker is too old for options: nobody asked for this one."""
         if options.traceparent is not UNSET:
             return options
-        if options is NONE and await self._workers.too_old(FORMATS["traceparent"]):
+        if options is NONE and await self.workers.too_old(FORMATS["traceparent"]):
             return options
         return msgspec.structs.replace(options, traceparent=traceparent)
 
@@ -115,7 +133,7 @@ class ShardCalls:
             return
         self._check_timeout(options)
         needed = format_needed(options, content, token)
-        if name := await self._workers.too_old(needed):
+        if name := await self.workers.too_old(needed):
             raise RequestRefused(
                 Code.OLDER_WORKER,
                 f"The task has options{'' if token is None else ', or a token,'} that the worker {name} is too old for "
@@ -131,7 +149,24 @@ class ShardCalls:
                 with within(name):
                     self._check_timeout(callback)
 
-    async def _schedule(self, tasks: list[NewTask]) -> list[int]:
+    @property
+    def number(self) -> int:
+        """The number of the shard."""
+        return self.writes.client.keys.shard
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the last call found its Redis away."""
+        return self.writes.client.outage.is_away
+
+    def away(self) -> StoreUnavailable:
+        """Return the error of a call that is not even made, since the Redis is away."""
+        error = StoreUnavailable()
+        error.shard = self.number
+        return error
+
+    async def write_new(self, tasks: list[NewTask]) -> list[int]:
+        """Schedule new tasks; return when each is due. Await one call at a time."""
         await self._room.admit(len(tasks), sum(len(task.tail) for task in tasks))
         return await self.writes.schedule(tasks)
 
@@ -154,9 +189,9 @@ class ShardCalls:
         now_ms, answers = await self.writes.replay(changes)
         return [(now_ms, found) for found in answers]
 
-    async def _run(self, tasks: list[tuple[str, int, bytes]]) -> list[Standing]:
-        keys, delays_ms, expected = zip(*tasks, strict=True)
-        return await self.writes.run(keys, delays_ms, expected)
+    async def _run(self, tasks: list[tuple[str, int, bytes, bool]]) -> list[Standing]:
+        keys, delays_ms, expected, are_series = zip(*tasks, strict=True)
+        return await self.writes.run(keys, delays_ms, expected, [int(each) for each in are_series])
 
     async def _put(self, puts: list[Put]) -> list[tuple[int, PutAnswer]]:
         await self._room.admit(len(puts), sum(len(put.task.tail) for put in puts))
@@ -164,7 +199,8 @@ class ShardCalls:
         return [(now_ms, found) for found in answers]
 
 
-def _task_size(task: NewTask) -> int:
+def task_size(task: NewTask) -> int:
+    """Return about how many bytes of a call a task takes."""
     return len(task.tail) + listing_bytes(task.listed)
 
 

@@ -1,30 +1,40 @@
 """What all handlers stand on: the shards, and how a task is read and changed in its own."""
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from msgspec import Struct
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
 from redis_scheduler.api.admission import CONNECTION, Connection
 from redis_scheduler.api.answers import LargeAnswer
-from redis_scheduler.api.callers import Caller, caller_of, visible
+from redis_scheduler.api.bodies import ListedBody
+from redis_scheduler.api.callers import Caller, caller_of, may_see_all, refuse_without, visible
+from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.idempotency import Idempotency
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
-from redis_scheduler.api.pages import COPIES_OF_CHANGE, PageRoom
+from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom, look_s
+from redis_scheduler.api.places import Places
 from redis_scheduler.api.quotas import Quotas
-from redis_scheduler.api.shard_calls import ShardCalls
-from redis_scheduler.errors import Code, RequestRefused, TaskNotFound
+from redis_scheduler.api.shown import view_of
+from redis_scheduler.api.steps import Rest
+from redis_scheduler.errors import Code, InvalidField, RequestRefused, TaskNotFound
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.dead_letters import DeadLetters
+from redis_scheduler.store.generations import Generations
+from redis_scheduler.store.merging import MergedViews
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.token import Right
 from redis_scheduler.store.tokens import Tokens
+from redis_scheduler.store.views import PAGE_BYTES, READ_BYTES, Page, Reading
 from redis_scheduler.store.written import Change, DiscardAnswer, Standing
-from redis_scheduler.task.key import shard_of
+from redis_scheduler.task.alert import ALERT_TYPE
+from redis_scheduler.task.options import NONE
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 UPDATE_TRIES = 20
@@ -35,7 +45,8 @@ Done = TypeVar("Done", Standing, DiscardAnswer)
 
 
 class Shards:
-    """The shards with the batches that requests share, and the room for large answers. `clients`: one of each shard."""
+    """The shards with the batches that requests share, and the room for large answers. `clients`: one of each shard;
+    `generations`, `refresh`: how many shards there are and were, and what has that told again."""
 
     def __init__(
         self,
@@ -45,30 +56,57 @@ class Shards:
         timing: Timing = DEFAULT,
         limits: Limits = DEFAULT_LIMITS,
         token: str = "",
+        generations: Generations | None = None,
+        refresh: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._tokens = token.split(" ")
         self._idempotency = Idempotency(self._tokens[0])
         self._max_body = max_body
         self._call_limit = timing.batch_limit
-        self._shards = [ShardCalls(client, name, timing, limits) for client in clients]
-        self._quotas = Quotas(Tokens(clients[0]))
+        self._places = Places(clients, name, timing, limits, generations, refresh)
+        self._quotas = Quotas(Tokens(clients[0], limits.allowed), self._places)
         self._one_purge = Exclusive()
         self._one_grouping = Exclusive()
         self._one_bulk = Exclusive()
+        self._rest = Rest()
         self._page_room = PageRoom(limits)
         self._one_update: WeakValueDictionary[str, Exclusive] = WeakValueDictionary()
 
-    def _calls_of(self, key: str) -> ShardCalls:
-        return self._shards[shard_of(key)]
+    async def _listed(self, given: Mapping[str, str]) -> DeadLetters:
+        """Return the views that list the tasks of the shard that is asked for, or of all. Raises InvalidField."""
+        shards = await self._places.all()
+        if (wanted := given.get("shard")) is not None:
+            if (number := shard_named(wanted, len(shards))) is None:
+                raise InvalidField("shard", f"must be a number from 0 to {len(shards) - 1}, got {quoted(wanted)}")
+            return shards[number].views
+        return shards[0].views if len(shards) == 1 else MergedViews([calls.views for calls in shards])
 
-    @property
-    def _only(self) -> ShardCalls:
-        """The one shard that there is: pages of several would have to be put together."""
-        [only] = self._shards
-        return only
+    async def _answer_page(
+        self, request: Request, read_page: Callable[[Reading], Awaitable[Page]], tells_effort: bool
+    ) -> Response:
+        """Answer a page of tasks, of which it has those that are there for the caller. Each is put into the answer as
+        it is read, so that only this is held whole. `tells_effort`: whether the answer says how many
+        tasks were looked at."""
+        caller = caller_of(request)
+        to_admin = may_see_all(caller)
+
+        async def read() -> tuple[bytearray, None]:
+            body = ListedBody()
+
+            def take(stored: Stored) -> None:
+                if visible(caller, stored):
+                    body.add(view_of(stored, to_admin=to_admin))
+
+            page = await read_page(Reading(look_s(request), take=take))
+            return body.ended(page.next, page.looked_at if tells_effort else UNSET), None
+
+        return await self._large_answer(request, PAGE_BYTES + COPIES * READ_BYTES, read)
 
     async def _large_answer(
-        self, request: Request, reading_bytes: int, read: Callable[[], Awaitable[tuple[Struct, str | None]]]
+        self,
+        request: Request,
+        reading_bytes: int,
+        read: Callable[[], Awaitable[tuple[bytes | bytearray, str | None]]],
     ) -> Response:
         """Wait for room, then read an answer and its ETag, and return it. It keeps the room until it is sent."""
         room = await self._page_room.enter(_connection(request), reading_bytes)
@@ -85,7 +123,7 @@ class Shards:
         """Yield a large task, None if it is gone meanwhile, with room for it within the block."""
         room = await self._page_room.enter(_connection(request), reading_bytes)
         try:
-            yield await self._calls_of(key).views.task(key)
+            yield await (await self._places.of_key(key)).views.task(key)
         finally:
             room.leave()
 
@@ -97,12 +135,17 @@ class Shards:
         write: Callable[[], Awaitable[Changed]],
         replays: bool = True,
     ) -> Changed:
-        """Write a change of a task as far as the limits of the token whose task it is allow. Raises a 507. `replays`:
-        whether it brings the task back where that is dead."""
-        token_id = stored.record.token
+        """Write a change of a task as far as the limits of the token whose task it then is allow. Raises a 507.
+        `replays`: whether it brings the task back where that is dead."""
+        token_id = change.token
         if caller is None or token_id is None:
             return await write()
-        share = self._calls_of(stored.key).share_of_change(stored, change, replays)
+        calls = self._places.of(stored)
+        if token_id != stored.record.token:
+            if stored.state == "dead" and replays:
+                refuse_without(caller, Right.REPLAY)
+            await calls.check_options(NONE, token=token_id)
+        share = calls.share_of_change(stored, change, replays)
         return await self._quotas.within_its_token(caller, token_id, share, write)
 
     async def _changed(
@@ -112,7 +155,7 @@ class Shards:
         # One after another in this process, so that only another process can be first.
         async with self._one_update.setdefault(key, Exclusive()).held():
             for _ in range(UPDATE_TRIES):
-                stored = await self._calls_of(key).read.submit(key)
+                stored = await self._places.read(key)
                 if isinstance(stored, int):
                     async with self._large(request, key, COPIES_OF_CHANGE * stored) as large:
                         changed = await change(large)
@@ -135,7 +178,7 @@ class Shards:
         """Make a write that may demand a record of its task. For a caller with types it does: nothing of another type
         that took the key in between is touched. `missing`: raised where none is seen."""
         caller = caller_of(request)
-        if caller is None or not caller.types:
+        if caller is None or not (caller.types or key.startswith(ALERT_TYPE)):
             return await write(b"")
 
         async def written(stored: Stored | None) -> Done | None:
@@ -145,6 +188,11 @@ class Shards:
             return None if done in (Standing.CHANGED, DiscardAnswer.CHANGED) else done
 
         return await self._changed(request, key, written)
+
+
+def shard_named(text: str, count: int) -> int | None:
+    """Return the number of one of so many shards; None where a text is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 3 and int(text) < count else None
 
 
 def _connection(request: Request) -> Connection | None:

@@ -12,10 +12,12 @@ from starlette.responses import Response
 
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.filters import TYPES
-from redis_scheduler.api.operations import OperationsApi, as_asked, is_kept, stepped, wanted_by
+from redis_scheduler.api.operations import OperationsApi, as_asked, stepped, wanted_by
+from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.api.steps import PAUSED, STEP_BYTES, STEP_S, STEP_TASKS
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.views import Reading
 from redis_scheduler.store.written import Operation, ShiftStep
 from redis_scheduler.task.timing import TEN_YEARS_S
 
@@ -33,15 +35,16 @@ class ShiftsApi(OperationsApi):
         yet to come, by so many seconds."""
         by_ms, filters = _by_ms(given), wanted_by(given, STATES, "shifted")
 
-        async def take(operation_id: str, operation: Operation) -> Operation:
+        async def take(calls: ShardCalls, operation_id: str, operation: Operation) -> Operation:
             # What is moved goes where the walk has been, so that it is not met again.
-            page = await self._only.views.planned(STEP_TASKS, operation.cursor, filters, by_ms > 0, STEP_S, STEP_BYTES)
+            reading = Reading(STEP_S, STEP_BYTES, self._rest)
+            page = await calls.views.planned(STEP_TASKS, operation.cursor, filters, by_ms > 0, reading)
             tasks = [task for task in page.tasks if _may_be_moved(task, by_ms)]
             after = stepped(operation, len(tasks), page.looked_at, page.next)
             if not operation_id:
                 return after
             step = ShiftStep(after.steps, page.looked_at, operation.mark, page.next, by_ms)
-            found = await self._only.writes.shift(operation_id, step, tasks, is_kept(given, after), TYPES in given)
+            found = await calls.writes.shift(operation_id, step, tasks, TYPES in given)
             if found is None:
                 raise InvalidField("operation", "is not known any more: other hands removed what is kept of it")
             return as_asked(found, operation.mark, "operation")

@@ -2,7 +2,7 @@
 
 from msgspec import UNSET, Raw, UnsetType
 
-from redis_scheduler.api.view import NULL, AttemptView, Info, PlainInfo, SeriesView, TaskView, raw_or_null
+from redis_scheduler.api.view import NULL, AttemptView, Info, PlainInfo, SeriesView, TaskView, breaker_view, raw_or_null
 from redis_scheduler.api.waits import its_time, waits_for
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.stored import Stored
@@ -31,6 +31,7 @@ def ended_view(key: str, summary: Summary) -> TaskView:
         last_status=UNSET if summary.status is None else summary.status,
         late_ms=summary.late_ms if summary.state in ("delivered", "expired") else UNSET,
         series=SeriesView(summary.progress.made, summary.progress.skipped) if summary.progress else UNSET,
+        started=summary.started or UNSET,
     )
     return TaskView(info, NULL)
 
@@ -70,7 +71,8 @@ def _plain_view(stored: Stored, explains: bool, to_admin: bool) -> TaskView | No
         return None
     due, waits = rfc3339(record.due), None
     if explains:
-        waits = its_time(f", {due}") if stored.all_paused_since_ms is None else waits_for(stored)
+        is_usual = stored.all_paused_since_ms is None and not stored.unserved
+        waits = its_time(f", {due}") if is_usual else waits_for(stored)
     info = PlainInfo(
         stored.key,
         record.ttl,
@@ -124,6 +126,8 @@ def view_of(stored: Stored, explains: bool = False, to_admin: bool = False) -> T
         last_failure=failure,
         attempts=[_attempt_view(one, to_admin) for one in failed] if explains and failed else UNSET,
         waits_for=(waits_for(stored) if explains else None) or UNSET,
+        breaker=breaker_view(stored.limit.breaker) if stored.limit is not None and stored.limit.breaker else UNSET,
+        started=(failed[-1].started if explains and failed else "") or UNSET,
         error=UNSET if error is None else error,
     )
     if record.options is not NONE:
@@ -134,7 +138,7 @@ def view_of(stored: Stored, explains: bool = False, to_admin: bool = False) -> T
 
 
 def _series_of(record: Record) -> SeriesView | UnsetType:
-    if record.options is NONE or record.options.repeat is UNSET:
+    if record.options is NONE or record.options.repeat is UNSET or record.unknown is not None:
         return UNSET
     progress = record.repetition if isinstance(record.repetition, Progress) else Progress()
     return SeriesView(progress.made, progress.skipped)

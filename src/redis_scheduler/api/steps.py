@@ -1,5 +1,7 @@
 """The steps in which one thing is done to many tasks: how long and how large they are."""
 
+import asyncio
+import time
 from collections.abc import Mapping
 
 from redis_scheduler.api.diagnosis import quoted
@@ -7,6 +9,9 @@ from redis_scheduler.errors import InvalidField
 
 WORK_S = 0.4
 """A request begins no new step after so long."""
+
+TURNS_S = 1.0
+"""A request waits for its turns until so long after its beginning: with one more step it is answered within 1.2 s."""
 
 STEP_S = 0.1
 """A step looks for tasks for so long."""
@@ -19,6 +24,23 @@ STEP_BYTES = 1_048_576
 """A step of what is written anew ends before the task that would make it larger, unless that is the first."""
 
 PAUSED = "paused"
+
+
+class Rest:
+    """Leaves this process to others for as long as it has worked since `begin`, or since the last time: so what came
+    meanwhile waits for the work of one call, and not for that of a step."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Count work from now on."""
+        self._began_s = time.thread_time()
+
+    async def __call__(self) -> None:
+        """Wait as long as the work was, at most STEP_S."""
+        await asyncio.sleep(min(time.thread_time() - self._began_s, STEP_S))
+        self.begin()
 
 
 def is_dry_run(given: Mapping[str, str]) -> bool:

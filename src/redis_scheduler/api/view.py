@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from redis_scheduler.logs import rfc3339
+from redis_scheduler.task.limit import Breaker
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.repeat import Occurrence
 
@@ -46,6 +48,29 @@ class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
 
 
+class BreakerView(msgspec.Struct, frozen=True):
+    """The breaker of a host: `open`, and how often it was probed, or `closing`, in which step; since when it is not
+    closed, and when the next probe or step may be (RFC 3339)."""
+
+    state: str
+    since: str
+    next: str
+    step: int | UnsetType = UNSET
+    probes: int | UnsetType = UNSET
+
+
+def breaker_view(breaker: Breaker) -> BreakerView:
+    """Return what is shown of a breaker."""
+    is_open = breaker.state == "open"
+    return BreakerView(
+        breaker.state,
+        rfc3339(breaker.since_ms),
+        rfc3339(breaker.next_ms),
+        UNSET if is_open else breaker.step,
+        breaker.probes if is_open else UNSET,
+    )
+
+
 class Info(Options, frozen=True):
     """What GET shows of a task, and its options but those that have their default.
 
@@ -54,12 +79,14 @@ class Info(Options, frozen=True):
     retry: attempts made so far; expires: when it next fires (RFC 3339).
     has_data: false if `data` was not given; `data` is shown as null then, too.
     again: how often its receiver wanted it again.
-    waits_for: why it is not delivered yet; only in GET /schedule/{key}.
+    waits_for: why it is not delivered yet; breaker: of one that is held, how that of its host stands, unless it is
+    closed. Both only in GET /schedule/{key}.
     token: the id of the token with rights whose task it is; only for API_AUTH, and tokens with the right admin.
     error: only if the record cannot be read (webhook, ttl, due and type are unknown then), if a newer version wrote it,
     or if its data is not JSON (it is shown as null then).
     ended, last_status, late_ms: only of a task that has ended: when, the status of the last answer, and how long after
     `due` the last attempt began. Then webhook, ttl and data are kept no more, and retry counts all attempts.
+    started: the key of the task that its end started; of a dead one only in GET /schedule/{key}.
     """
 
     key: str
@@ -79,10 +106,12 @@ class Info(Options, frozen=True):
     last_failure: Raw | UnsetType = UNSET
     attempts: list[AttemptView] | UnsetType = UNSET
     waits_for: str | UnsetType = UNSET
+    breaker: BreakerView | UnsetType = UNSET
     error: str | UnsetType = UNSET
     ended: str | UnsetType = UNSET
     last_status: int | UnsetType = UNSET
     late_ms: int | UnsetType = UNSET
+    started: str | UnsetType = UNSET
 
 
 class PlainInfo(msgspec.Struct, frozen=True):

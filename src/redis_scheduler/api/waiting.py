@@ -27,7 +27,7 @@ class WaitingProtocol(ClosingProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _body_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of TCP, as in uvicorn
         """Begin to wait for a request."""
         super().connection_made(transport)
         if self.client is not None:
@@ -50,7 +50,7 @@ class WaitingProtocol(ClosingProtocol):
         super().connection_lost(exc)
         # No reference cycle is left for the garbage collector.
         self.app_state, self._answering = {}, None
-        self.cycle = None  # type: ignore[assignment]  # as uvicorn begins
+        self.cycle = None  # type: ignore[assignment]  # uvicorn begins with None, too
 
     @property
     def is_idle(self) -> bool:
@@ -99,7 +99,7 @@ class WaitingProtocol(ClosingProtocol):
         elif self._unreported_bytes:
             self._await_head()
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks whether to stay open
         """The client has closed its side: keep the connection for the answers to whole requests."""
         self._is_over = self._has_client_ended = True
         return self._dropping_since is None and (bool(self._last_words) or self._give_up_request())

@@ -11,6 +11,9 @@ from redis_scheduler.task.record import SEAL, UNREADABLE, newer_error
 HELD_UP = ("scheduled", "deferred", "queued", "waiting", "held")
 """The states in which a task does not go on while all is paused."""
 
+WAITS_FOR_WORKER = (*HELD_UP, "in delivery")
+"""The states in which a task does not go on while no worker lives. (Of one in delivery the worker is gone then.)"""
+
 ERROR_LENGTH = 200
 """The sentence repeats so many characters of an error."""
 
@@ -23,9 +26,14 @@ _decode = msgspec.json.Decoder(_Failure).decode
 
 
 def waits_for(stored: Stored) -> str | None:
-    """Return what a task waits for; None if it is dead. While all is paused the sentence begins with that, unless
-    the task would not be delivered anyway or is in delivery."""
+    """Return what a task waits for; None if it is dead. While no worker lives in its shard, or all is paused, the
+    sentence begins with that, unless the task would not be delivered anyway; with the pause not of one in delivery."""
     waits = _waits_for(stored)
+    if stored.unserved and stored.state in WAITS_FOR_WORKER:
+        then = f"then {waits}"
+        if stored.state == "in delivery":
+            then = f"that of its attempt {stored.attempts + 1} is gone"
+        waits = f"`redis-scheduler worker`: {stored.unserved}; {then}"
     if stored.all_paused_since_ms is None or stored.state not in HELD_UP:
         return waits
     return f"`redis-scheduler resume-all`: all is paused since {rfc3339(stored.all_paused_since_ms)}; then {waits}"
@@ -47,7 +55,7 @@ def _waits_for(stored: Stored) -> str | None:
         case "queued" | "in delivery" if stored.mark:
             return "a worker that writes what its acknowledgement came to"
         case "held":
-            return f"its turn: the limit of {limit_of(record)}, or its breaker, lets no more begin: GET /hosts"
+            return f"its turn: {_held_by(stored)}"
         case "in delivery":
             return f"the answer to its attempt {stored.attempts + 1}"
         case "queued":
@@ -60,6 +68,21 @@ def _waits_for(stored: Stored) -> str | None:
             return f"a worker that can read its repeat: it comes again{at}"
         return f"a free slot for its host, which is slow: it comes again{at}"
     return its_time(at)
+
+
+def _held_by(stored: Stored) -> str:
+    """Return what holds a task: the pause of its host or limit key, its breaker, or its limit."""
+    name, limit = limit_of(stored.record), stored.limit
+    if limit is not None and limit.said is not None and limit.said.is_paused:
+        return f"{name} is paused: PUT /hosts/{name}"
+    if limit is None or limit.breaker is None:
+        return f"the limit of {name} lets no more begin: GET /hosts/{name}"
+    breaker, since = limit.breaker, rfc3339(limit.breaker.since_ms)
+    if breaker.state == "open":
+        return (
+            f"the breaker of {name} is open since {since}, and the next probe may begin at {rfc3339(breaker.next_ms)}"
+        )
+    return f"the breaker of {name} was open since {since} and closes: in step {breaker.step} of ten few may begin"
 
 
 def its_time(at: str) -> str:

@@ -91,13 +91,14 @@ _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
 def _host_problem(host: str, parts: SplitResult) -> str:
     """It must be an IP address, or a host name by its letters and lengths (RFC 1123, and the underscore of DNS)."""
-    labels = host.removesuffix(".").split(".")
+    name = host.removesuffix(".")
+    labels = name.split(".")
     if "%" in host and ":" in host:
         return f"must have an address without a zone, which only one machine knows, got {quoted(host)}"
     if ":" in host or _NUMBER.fullmatch(labels[-1]):  # else 0x7f000001 would be a name, and for some an address
         is_host = _is_address(host)
     else:
-        is_host = len(host) <= 254 and all(map(_LABEL.fullmatch, labels)) and not parts.netloc.startswith("[")
+        is_host = len(name) <= 253 and all(map(_LABEL.fullmatch, labels)) and not parts.netloc.startswith("[")
     return "" if is_host else f"{_BAD_HOST}, got {quoted(host)}"
 
 

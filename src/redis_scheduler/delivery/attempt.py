@@ -26,6 +26,7 @@ from redis_scheduler.delivery.proxy import Proxies, ProxyError
 from redis_scheduler.delivery.request import Origin, RequestBuilder
 from redis_scheduler.delivery.tls import Tls
 from redis_scheduler.resolver import Resolver
+from redis_scheduler.task.alert import ALERT_TYPE
 from redis_scheduler.task.callback import told_bytes
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.options import NONE
@@ -49,6 +50,7 @@ REST_OF_REQUEST_S = 4.0
 class Deliverer:
     """Attempts deliveries. An async context manager: it holds the connections to receivers.
 
+    `token`: the API's, of which acknowledgements are made; without `credentials` requests show it, too.
     `retries`: RETRIES, where the task's own options do not say it. Unless it is 0, a request that a kept connection
     lost before any answer is sent once more in the same attempt. `answer_bytes`: so much is kept of the answer to a
     failed attempt, or KEPT_BYTES if that is more. `egress`: where deliveries may go. `credentials`: what requests show.
@@ -125,6 +127,8 @@ class Deliverer:
             has_begun = connection is not None and connection.status is not None
             error = "the answer did not end in time" if has_begun else f"no answer within {timeout_s:g} s"
             fault, is_impatient = "timeout", timeout_s < self._timeout_s
+            if opening is not None and not opening.looked_up_at:  # the receiver was not asked yet
+                error, fault = f"the name was not looked up within {timeout_s:g} s", "lookup"
         except Exception as problem:  # any error that a receiver or a URL can cause is a failed attempt
             error, fault = _described(problem), _fault_of(problem)
             detail, is_final = _detail_of(problem), isinstance(problem, EgressRefused) and problem.is_final
@@ -137,13 +141,19 @@ class Deliverer:
         elapsed_ms = round((ended - started) * 1000)
         phases = NO_PHASES if error is None else _phases(started, ended, connection, opening)
         if connection is None:
-            return Outcome(error, None, elapsed_ms, is_local, b"", {}, phases, fault, is_final, detail, is_impatient)
+            return Outcome(
+                error, None, elapsed_ms, is_local, b"", {}, phases, fault, is_final, detail, is_impatient, started
+            )
         answer = connection.body_start
         if answer:  # it is kept, logged and shown
-            answer = without_secrets(answer, self._credentials.shown_in(options.headers or {}))
-        headers = connection.headers
+            secrets = self._credentials.shown_in(options.headers or {})
+            if claim.record.type == ALERT_TYPE:
+                secrets += self._credentials.shown_by_alerts()
+            answer = without_secrets(answer, secrets)
+        status, headers = connection.status, connection.headers
+        # Without names of arguments, which would take as long as all else here.
         return Outcome(
-            error, connection.status, elapsed_ms, is_local, answer, headers, phases, fault, is_impatient=is_impatient
+            error, status, elapsed_ms, is_local, answer, headers, phases, fault, False, "", is_impatient, started
         )
 
     async def _is_answered_on_kept(
@@ -218,7 +228,9 @@ def _described(problem: Exception) -> str:
         return f"the certificate is not valid: {getattr(reason, 'verify_message', reason)}"[:ERROR_LENGTH]
     if isinstance(problem, aiohttp.ClientConnectorSSLError):
         return f"no TLS connection: {getattr(problem.os_error, 'reason', problem.os_error)}"[:ERROR_LENGTH]
-    if isinstance(problem, aiohttp.ClientConnectorError) and not isinstance(problem, aiohttp.ClientConnectorDNSError):
+    if isinstance(problem, aiohttp.ClientConnectorDNSError):
+        return f"cannot look up {problem.host}: {problem.strerror}"[:ERROR_LENGTH]
+    if isinstance(problem, aiohttp.ClientConnectorError):
         number = problem.os_error.errno
         return f"cannot connect: {os.strerror(number) if number else 'no address of the name answers'}"
     if isinstance(problem, OSError):

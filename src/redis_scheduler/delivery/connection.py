@@ -7,7 +7,6 @@ status (docs/decisions/0004).
 
 import asyncio
 import select
-import socket
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -62,6 +61,12 @@ class ConnectionClosed(AnswerError):
 
 class Connection(asyncio.Protocol):
     """A connection as the event loop drives it. The methods named `on_…` are the parser's callbacks."""
+
+    __slots__ = (
+        *("transport", "opened_at", "idle_since", "status", "received", "head_at", "body_start", "headers"),
+        *("is_reusable", "on_lost", "_kept_bytes", "_answer", "_parser", "_unread", "_interim", "_body_bytes"),
+        *("_frame_bytes", "_wanted_bytes", "_is_success", "_keeps_alive", "_is_delimited", "__weakref__"),
+    )
 
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self._kept_bytes = kept_bytes
@@ -158,8 +163,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
-        self.transport = cast(asyncio.Transport, transport)
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.transport = cast(asyncio.Transport, transport)  # both event loops have set TCP_NODELAY
 
     def data_received(self, data: bytes) -> None:
         """Parse the bytes, piece by piece, up to the end of the answer."""

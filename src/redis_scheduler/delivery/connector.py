@@ -82,9 +82,9 @@ class Connector(aiohttp.TCPConnector):
         self._tls = tls
         self._proxies = proxies
         self._tunnels = aiohttp.TCPConnector(**options)
-        self._tunnels._factory = Tunnel  # type: ignore[assignment]  # as below
+        self._tunnels._factory = Tunnel  # type: ignore[assignment]  # ours in place of aiohttp's
         factory: Callable[[], Connection] = functools.partial(Connection, kept_bytes)
-        self._factory = factory  # type: ignore[assignment]  # not aiohttp's own
+        self._factory = factory  # type: ignore[assignment]  # ours in place of aiohttp's
 
     async def open(self, to: Destination, opening: Opening) -> Connection:
         """Return a new connection, and note when. Raises OSError, EgressRefused or ProxyError."""
@@ -92,10 +92,22 @@ class Connector(aiohttp.TCPConnector):
             opening.looked_up_at = opening.began_at  # the proxy looks names up
             connection = await self._open_through(proxy, to)
         else:
-            self._egress.check_name(host_of(to.url.raw_host or ""), to.port or 0)
-            connection = cast(Connection, await self._create_connection(to, opening, NO_TIMEOUTS))
+            host, port = to.url.raw_host or "", to.port or 0
+            self._egress.check_name(host_of(host), port)
+            if to.is_ssl() or "%" in host or literal(host) is None:
+                connection = cast(Connection, await self._create_connection(to, opening, NO_TIMEOUTS))
+            else:
+                connection = await self._open_at(host, port, to, opening)
         opening.connected_at = time.monotonic()
         return connection
+
+    async def _open_at(self, address: str, port: int, to: Destination, opening: Opening) -> Connection:
+        """Return a new connection to an address, without TLS and look-up: aiohttp's way there takes 14 us longer."""
+        opening.looked_up_at = opening.began_at
+        _, connection = await self._wrap_create_connection(
+            self._factory, addr_infos=[((address, port),)], req=to, timeout=NO_TIMEOUTS, ssl=None
+        )
+        return cast(Connection, connection)
 
     async def _open_through(self, proxy: Proxy, to: Destination) -> Connection:
         """Return a new connection through a proxy. Raises ProxyError, or an error of TLS as aiohttp has them."""
@@ -130,10 +142,14 @@ class Connector(aiohttp.TCPConnector):
     async def _resolve_host(
         self, host: str, port: int, traces: Sequence[aiohttp.tracing.Trace] | None = None
     ) -> list[ResolveResult]:
+        is_over = True
         try:
             return await super()._resolve_host(host, port, traces)
+        except asyncio.CancelledError:
+            is_over = False
+            raise
         finally:
-            if isinstance(traces, Opening):  # of an address nothing is looked up, however long this took
+            if isinstance(traces, Opening) and is_over:  # of an address nothing is looked up, however long this took
                 traces.looked_up_at = time.monotonic() if literal(host) is None else traces.began_at
 
     async def _wrap_create_connection(self, *args: Any, addr_infos: list[Any], req: Destination, **options: Any) -> Any:

@@ -6,16 +6,22 @@ record, list, export or log has it.
 
 import base64
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from redis_scheduler.delivery.signature import Signatures
 from redis_scheduler.task.header import SECRET
+from redis_scheduler.task.webhook import parts_of
 
 SECRETS_MOST = 1_000
 
 SECRET_LENGTH = 4_096
 """Characters of the longest secret."""
+
+
+_PARTS = re.compile(r"[^/?&=]{8,}")
+"""Parts of a URL's target that may be a secret."""
 
 
 class SecretMissing(Exception):
@@ -45,6 +51,10 @@ class Credentials:
     authorization: str = field(default="", repr=False)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     signatures: Signatures | None = None
+    alert_webhook: str = field(default="", repr=False)
+    """ALERT_WEBHOOK, which alerts go to; "" where it is not set."""
+    stand_in: str = field(default="", repr=False)
+    """What tasks of tokens with rights show in place of `authorization`; "" for the same."""
 
     def with_secrets(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Return headers with the values of the secrets that they name. Raises SecretMissing."""
@@ -56,13 +66,25 @@ class Credentials:
             raise SecretMissing(f"the secret {name} is not set")
         return self.secrets[name]
 
+    def way_of_alerts(self) -> tuple[str, str]:
+        """Return origin and target of ALERT_WEBHOOK. Raises SecretMissing."""
+        if not self.alert_webhook:
+            raise SecretMissing("ALERT_WEBHOOK is not set for this worker")
+        return parts_of(self.alert_webhook)
+
+    def shown_by_alerts(self) -> tuple[str, ...]:
+        """Return what the request of an alert shows beside its headers: its target, and the longer parts of that, since
+        a receiver may send them back."""
+        target = parts_of(self.alert_webhook)[1] if self.alert_webhook else ""
+        return tuple(part for part in (target, *_PARTS.findall(target)) if len(part) > 1)
+
     def shown_in(self, headers: Mapping[str, str]) -> tuple[str, ...]:
         """Return what a request with a task's headers shows, and nobody else may read: a receiver can send it back.
 
         Of a value with a scheme, such as `Bearer …`, it is the last word.
         """
         named = {name for value in headers.values() for name in SECRET.findall(value)} & self.secrets.keys()
-        values = [self.authorization, *(self.secrets[name].value for name in sorted(named))]
+        values = [self.authorization, self.stand_in, *(self.secrets[name].value for name in sorted(named))]
         return tuple(last for value in values if (last := value.rpartition(" ")[2]))
 
 

@@ -7,7 +7,7 @@ comes first, then what is never let through, then EGRESS_ALLOW and the mode. Why
 
 import re
 import socket
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -28,7 +28,8 @@ OWN, REDIS = "the scheduler's own port", "the scheduler's Redis"
 KINDS: dict[str, tuple[str, ...]] = {
     "metadata": (
         *("169.254.169.254/32", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32"),
-        *("fd00:ec2::254/128", "fd20:ce::254/128"),
+        # Of AWS also what gives keys to containers (fd00:ec2::23); of Google, Oracle and Scaleway.
+        *("fd00:ec2::/32", "fd20:ce::254/128", "fd00:c1::a9fe:a9fe/128", "fd00:42::42/128"),
     ),
     "unspecified": ("0.0.0.0/8", "::/128"),
     "link-local": ("169.254.0.0/16", "fe80::/10"),
@@ -147,6 +148,7 @@ def host_of(text: str) -> str:
     return text.lower().rstrip(".")
 
 
+@lru_cache(VERDICTS_KEPT)
 def literal(host: str) -> Address | None:
     """Return the address that a host is, None of a name."""
     try:
@@ -203,7 +205,7 @@ class Egress:
         allow: Sequence[Rule] = (),
         deny: Sequence[Rule] = (),
         own_ports: Collection[int] = (),
-        redis_peers: Collection[tuple[str, int]] = (),
+        redis_peers: Iterable[tuple[str, int]] = (),
         own_addresses: Collection[tuple[str, int]] = (),
     ) -> None:
         self._kinds = LET_THROUGH[mode]
@@ -240,7 +242,7 @@ class Egress:
         for rule in self._allow:
             # What is never let through must be meant: a name or a wide network does not.
             is_meant = kind not in NEVER or (
-                rule.network is not None and isinstance(rule.network, type(network)) and rule.network.subnet_of(network)  # type: ignore[arg-type]  # of one version
+                rule.network is not None and isinstance(rule.network, type(network)) and rule.network.subnet_of(network)  # type: ignore[arg-type]  # both of one IP version
             )
             if is_meant and rule.holds_for(host, address, port):
                 return ""

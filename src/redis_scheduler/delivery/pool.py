@@ -46,7 +46,7 @@ class _Host:
 
     rest_s: float = REST_S
     keep_s: float = KEEPALIVE_S
-    idle: dict[Connection, None] = field(default_factory=dict)
+    idle: list[Connection] = field(default_factory=list)
 
     def learn_of_close(self, idle_s: float) -> None:
         """Learn from a close by the receiver, `idle_s` after its last answer."""
@@ -72,7 +72,7 @@ class Pool:
         while host is not None and host.idle:
             now = time.monotonic()
             # The one that was used last is the least likely to be closed at this moment.
-            connection = next(iter(host.idle)) if host.rest_s else next(reversed(host.idle))
+            connection = host.idle[0 if host.rest_s else -1]
             idle_s = now - connection.idle_since
             if idle_s < host.rest_s or idle_s > host.keep_s:
                 return None
@@ -92,7 +92,7 @@ class Pool:
             connection.abort()
             return
         host = self._idle[connection] = self._host(key)
-        host.idle[connection] = None
+        host.idle.append(connection)
         connection.on_lost = self._on_lost
         if self._look is None:
             self._look = asyncio.get_running_loop().call_later(LOOK_S, self._close_the_longest_idle)
@@ -112,7 +112,10 @@ class Pool:
     def _remove(self, connection: Connection) -> _Host:
         connection.on_lost = None
         host = self._idle.pop(connection)
-        del host.idle[connection]
+        if host.idle[-1] is connection:  # most often
+            host.idle.pop()
+        else:
+            host.idle.remove(connection)
         return host
 
     def _on_lost(self, connection: Connection) -> None:

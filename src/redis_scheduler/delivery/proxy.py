@@ -87,7 +87,7 @@ class Proxies:
     def _new_of_host(self, scheme: str, host: str, port: int) -> Proxy | None:
         if self._only is not None:
             return self._only
-        from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # it is on every system
+        from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed leaves it out
 
         if proxy_bypass_environment(f"{host}:{port}", self._named):
             return None

@@ -3,7 +3,7 @@
 import string
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ from redis_scheduler.delivery.connector import Destination, destination
 from redis_scheduler.delivery.credentials import Credentials, SecretMissing
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.task.acknowledgement import acknowledgement_token
+from redis_scheduler.task.alert import ALERT_ORIGIN, ALERT_TYPE
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.content import Content, content_bytes
 from redis_scheduler.task.header import HEADERS_BYTES, OF_THE_CONNECTION, SECRET
@@ -120,6 +121,11 @@ class RequestBuilder:
         self._instance = f"{INSTANCE_HEADER}: {instance}\r\n" if instance else ""
         self._headers = f"Content-Type: application/json\r\n{''.join(self._replaceable.values())}{self._instance}"
         self._headers += _attempts_most(retries)
+        self._of_tokens: RequestBuilder | None = None
+        """Makes those of tasks of tokens with rights, where they show something else."""
+        if stand_in := self._credentials.stand_in:
+            shown = replace(self._credentials, authorization=stand_in, stand_in="")
+            self._of_tokens = RequestBuilder(token, agent, instance, retries, shown, now_ms)
         self._own: dict[tuple[int, str, str, int], _Own] = {}
         self._origin = lru_cache(ORIGINS_MOST)(self._new_origin)
 
@@ -138,12 +144,16 @@ class RequestBuilder:
         The URL arrives as it was given, since a signed one must not be quoted anew: only characters beyond ASCII are.
         """
         record = claim.record
+        if self._of_tokens is not None and record.token is not None:
+            return self._of_tokens.build(claim)
         origin, target = self._origin(record.origin), record.target
         if not target.isascii():
             target = quote(target, safe=string.punctuation)
         if not target.startswith("/"):
             target = f"/{target}"
         if record.options is not NONE or record.content != "data":
+            if record.type == ALERT_TYPE and record.origin == ALERT_ORIGIN:
+                origin, target = self._to_alerts()
             return origin, self._with_options(claim, origin, target)
         body = record.data or b""
         signature = self._signature(claim, origin, body) if self._signatures else ""
@@ -153,6 +163,11 @@ class RequestBuilder:
             f"{(record.repetition and _said_of(record.repetition)) or ''}{signature}Content-Length: {len(body)}\r\n\r\n"
         )
         return origin, lines.encode() + body
+
+    def _to_alerts(self) -> tuple[Origin, str]:
+        """Return where alerts go, and their target. Raises SecretMissing."""
+        place, target = self._credentials.way_of_alerts()
+        return self._origin(place), f"/{quote(target, safe=string.punctuation).removeprefix('/')}"
 
     def _signature(self, claim: Claim, origin: Origin, body: bytes) -> str:
         """Return the headers that sign a request, or nothing."""

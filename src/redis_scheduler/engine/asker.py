@@ -17,6 +17,10 @@ class Asker(Protocol):
     """Claims that have a permit, with their limits."""
 
     @property
+    def loading(self) -> int:
+        """How many of these are counted as if they had slots."""
+
+    @property
     def is_used(self) -> bool:
         """Whether it is to be asked, or told of ends, at all."""
 

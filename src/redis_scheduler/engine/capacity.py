@@ -84,6 +84,11 @@ class Capacity:
         """Claims that went back as surplus since this was last set to 0."""
 
     @property
+    def busy_hosts(self) -> list[Host]:
+        """The hosts for which something runs, and those that are slow; one for each token."""
+        return self._hosts.busy()
+
+    @property
     def in_line(self) -> int:
         """Claims that stand in line for a slot, without those that are stuck: these delay no others."""
         return self._standing - self.stuck
@@ -104,17 +109,16 @@ class Capacity:
         shared = self.concurrency - (self._doubtful if self.is_crowded else 0)
         return max(1, shared // (SHARE + 1)) if shared > 2 else 0
 
-    def claimable(self, loading: int, batch_limit: int, unwritten: int) -> int:
-        """Return how many entries a claim may bring, where so many are loading and so many failures unwritten.
+    def claimable(self, loading: int) -> int:
+        """Return how many entries claims may bring, where so many are loading; none if it is 0 or less.
 
         At least one when idle, even if it must wait: else a new host would never be probed. Where the last claim
-        brought surplus, more are claimed to reach the tasks behind that; but not while many claims wait in lines. A
-        batch at most, and none (0 or less) while two batches of failures wait for Redis.
+        brought surplus, more are claimed to reach the tasks behind that; but not while many claims wait in lines.
         """
         limit = max(self.free - self.reserve - loading, int(self.free > 0 and not self.in_line and not loading))
         if self.in_line <= self.coming_free + self.reserve:
             limit += 2 * self.sent_back
-        return min(limit, batch_limit, 2 * batch_limit - unwritten)
+        return limit
 
     def promotable(self, loading: int, claim_limit: int, most: int) -> int:
         """Return how many entries a promotion may claim, `most` at most, where the claim under way may bring

@@ -7,6 +7,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Self
 
+from redis_scheduler.engine.claimer import Claimer
+from redis_scheduler.engine.copying import Copying
 from redis_scheduler.engine.intake import Intake
 from redis_scheduler.engine.judge import Judging
 from redis_scheduler.engine.limiter import Limiter
@@ -58,7 +60,7 @@ class ShardAccess:
 
 
 class Consumer:
-    """The loops of one shard. `shard` is its number in this process, from 0."""
+    """The loops of one shard, by its number."""
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class Consumer:
         observer: Observer = NOBODY,
         kept: Kept = KEPT,
     ) -> None:
+        self._shard = shard
         self._claims = access.claims
         self._outage = access.outage
         self._timing = timing
@@ -78,35 +81,58 @@ class Consumer:
         self.outcomes = worker.outcomes[shard]
         self.holdings = self.outcomes.holdings
         limiting = access.limiting or Limiting(access.claims.client, timing)
+        self._limiting = limiting
+        self._copying: Copying | None = None
         judging = Judging(limiting, timing, observer)
         self.limiter = worker.limiters[shard] = Limiter(limiting, self.outcomes, worker, timing, judging)
         worker.look_at_limits()
         self.intake = Intake(shard, access.claims, access.reader, slots, worker, timing, observer)
-        self.timer = Timer(self.intake, access.bell, access.outage, timing)
-        self.reclaimer = Reclaimer(access.claims, self.intake, self.outcomes, access.outage, timing, observer)
+        self.claimer = Claimer(shard, self.intake, access.reader, slots, worker, access.outage, timing)
+        self.timer = Timer(self.intake, access.bell, access.outage, timing, lambda: self.reclaimer.look_soon())
+        expect = self.timer.expect
+        self.reclaimer = Reclaimer(access.claims, self.intake, self.outcomes, access.outage, timing, observer, expect)
         retention = Retention(access.claims.client, kept, timing)
         self.trimmer = Trimmer(retention, self.outcomes, access.outage, timing, observer)
         self._finished = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
-        self._claimer: asyncio.Task[None]
+        self._claiming: asyncio.Task[None]
+
+    def take_part(self, first: "Consumer | Limiting", parts: int) -> None:
+        """Keep a part of each limit, as each of so many shards does: of those that are set in the `first` one, which
+        another process may serve."""
+        self._limiting.part, self._limiting.parts = self._shard, parts
+        kept_at = first if isinstance(first, Limiting) else first._limiting
+        self.limiter.whole.first = kept_at
+        if first is self or self._copying is not None:
+            return
+        self._copying = Copying(kept_at, self._limiting, is_woken=isinstance(first, Consumer))
+        if isinstance(first, Consumer):
+            first.limiter.followers.append(self._copying)
+        self.limiter.followers.append(self._copying)
 
     def start(self, tasks: asyncio.TaskGroup, stop: asyncio.Event) -> None:
         """Begin to claim, until `stop`; and to renew, recover and write, until `finish`."""
-        run, finished = self._outage.loop, self._finished
+        # The limits may be in another Redis: while that is away alone, leases here are renewed, and outcomes written.
+        run, run_limits, finished = self._outage.loop, self._limiting.outage.loop, self._finished
+        whole = self.limiter.whole
         self._loops = [
             tasks.create_task(run(finished, self.outcomes.write_once), name="write-outcomes"),
             tasks.create_task(run(finished, self.intake.take_early_once), name="take-early"),
             tasks.create_task(run(finished, self._renew_once), name="renew"),
-            tasks.create_task(run(finished, self.limiter.ask_once), name="ask-limits"),
-            tasks.create_task(run(finished, self.limiter.admit_once), name="admit"),
-            tasks.create_task(run(finished, self.limiter.judging.report_once), name="judge"),
+            tasks.create_task(run_limits(finished, self._renew_permits_once), name="renew-permits"),
+            tasks.create_task(run_limits(finished, self.limiter.ask_once), name="ask-limits"),
+            tasks.create_task(run_limits(finished, self.limiter.admit_once), name="admit"),
+            tasks.create_task(run_limits(finished, self.limiter.judging.report_once), name="judge"),
             tasks.create_task(run(finished, self.intake.recover_once), name="recover"),
+            tasks.create_task(whole.outage.loop(finished, whole.ask_once), name="ask-whole-limits"),
         ]
-        self._claimer = tasks.create_task(run(stop, self.intake.claim_once), name="claim")
+        if (copying := self._copying) is not None:
+            self._loops.append(tasks.create_task(copying.outage.loop(finished, copying.copy_once), name="copy-limits"))
+        self._claiming = tasks.create_task(run(stop, self.claimer.claim_once), name="claim")
 
     async def stop_claiming(self) -> None:
         """End the claim loop, after the stop was set."""
-        await self.intake.stop_claiming(self._claimer)
+        await self.claimer.stop(self._claiming)
 
     def finish(self) -> None:
         """End the other loops."""
@@ -117,6 +143,9 @@ class Consumer:
     async def _renew_once(self) -> None:
         # First, so that a renewal is repeated as soon as an outage is over.
         await self.intake.renew()
+        await stop_or_interval(self._finished, self._timing.renew_interval_s)
+
+    async def _renew_permits_once(self) -> None:
         await self.limiter.renew()
         await stop_or_interval(self._finished, self._timing.renew_interval_s)
 
@@ -130,8 +159,8 @@ class Consumer:
                 await self.outcomes.write()
                 if released := await self._release_rest():
                     self._observer.released(released)
-                await self.limiter.write_last()
                 await self._claims.retire(0, self._claims.name)
+                await self.limiter.write_last()
         except (StoreUnavailable, StoreFull, TimeoutError) as error:
             self._observer.stopped_without_redis(len(self.holdings.claims), str(error) or "no answer in time")
 

@@ -1,7 +1,7 @@
 """What follows an outcome: it is decided, and handed to be written together with the task that starts with the end, and
 with what is kept of failures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -29,7 +29,7 @@ class Ends:
     `outcomes` are those of each shard, by its number.
     """
 
-    def __init__(self, policy: Policy, outcomes: Sequence[Outcomes], timing: Timing, observer: Observer) -> None:
+    def __init__(self, policy: Policy, outcomes: Mapping[int, Outcomes], timing: Timing, observer: Observer) -> None:
         self._policy = policy
         self._outcomes = outcomes
         self._timing = timing
@@ -40,13 +40,14 @@ class Ends:
         outcomes = self._outcomes[claim.shard]
         decision = decide(self._policy, claim, outcome, outcomes.now_ms, self._timing)
         if decision is SETTLED:
-            if outcomes.keeps_results:
-                attempts = claim.attempts + 1
-                claim.result = summary_tail("delivered", claim.record, attempts, outcome.elapsed_ms, outcome.status)
             options = claim.record.options
-            outcomes.settle(
-                claim, None if options is NONE else follow_up_of(claim, DELIVERED, 1, outcomes.now_ms(), outcome)
-            )
+            starts = None if options is NONE else follow_up_of(claim, DELIVERED, 1, outcomes.now_ms(), outcome)
+            if outcomes.keeps_results:
+                attempts, started = claim.attempts + 1, starts.key if starts else ""
+                claim.result = summary_tail(
+                    "delivered", claim.record, attempts, outcome.elapsed_ms, outcome.status, started
+                )
+            outcomes.settle(claim, starts)
             if options is not NONE and (asked := asked_in_vain(claim, outcome)):
                 self._observer.asked_in_vain(claim, asked)
             self._observer.delivered(claim, outcome)
@@ -64,14 +65,15 @@ class Ends:
     def unsettle(self, claim: Claim, decision: Decision, outcome: Outcome | None = None) -> None:
         """Have a decision written by which a claim ends without success. Without an outcome no attempt was made."""
         outcomes, starts = self._outcomes[claim.shard], None
-        failure = failures_of(claim, decision, outcome, outcomes) if decision.last_failure else b""
-        unsettled = Unsettled(claim, failure, decision.delay_ms, decision.counts)
         if claim.record.options is not NONE and (event := _ENDS.get(decision.transition)) is not None:
             starts = follow_up_of(claim, event, int(decision.counts), outcomes.now_ms(), outcome, decision.error)
+        started = starts.key if starts else ""
+        failure = failures_of(claim, decision, outcome, outcomes, started) if decision.last_failure else b""
+        unsettled = Unsettled(claim, failure, decision.delay_ms, decision.counts)
         if decision.transition is Transition.EXPIRE and outcomes.keeps_results:
             elapsed_ms, status = (outcome.elapsed_ms, outcome.status) if outcome else (0, claim.previous_status)
             attempts = claim.attempts + decision.counts
-            claim.result = summary_tail("expired", claim.record, attempts, elapsed_ms, status)
+            claim.result = summary_tail("expired", claim.record, attempts, elapsed_ms, status, started)
         outcomes.unsettle(decision.transition, unsettled, starts)
         if outcome is None and decision.transition is Transition.DEFER:
             self._observer.left_to_newer(claim, decision)
@@ -88,7 +90,7 @@ class Ends:
 def follow_up_of(
     claim: Claim, event: str, newly_made: int, now_ms: float, outcome: Outcome | None, error: str | None = None
 ) -> NewTask | None:
-    """Return the task that starts with the end of a claim's task, if one does.
+    """Return the task that starts with the end of a claim's task, if one does. It is of the same shard.
 
     `newly_made`: attempts besides those that the claim knows. `now_ms`: Redis' time.
     """
@@ -100,11 +102,13 @@ def follow_up_of(
         has_answer = outcome.status is not None and not claim.mark
         end.status, end.answer = outcome.status, outcome.answer if has_answer else None
     found = follow_up(claim, end)
-    return None if found is None else NewTask(new_task_key(), found.delay_ms, found.tail, found.listed)
+    return None if found is None else NewTask(new_task_key(claim.shard), found.delay_ms, found.tail, found.listed)
 
 
-def failures_of(claim: Claim, decision: Decision, outcome: Outcome | None, outcomes: Outcomes) -> bytes:
-    """Return what is kept of the failed attempts of a claim."""
+def failures_of(
+    claim: Claim, decision: Decision, outcome: Outcome | None, outcomes: Outcomes, started: str = ""
+) -> bytes:
+    """Return what is kept of the failed attempts of a claim; `started`: the key of the task that its end starts."""
     before = read_failed(claim.failure)
     now_ms = round(outcomes.now_ms())
     comes_again = decision.transition in (Transition.RETRY, Transition.DEFER)
@@ -116,6 +120,7 @@ def failures_of(claim: Claim, decision: Decision, outcome: Outcome | None, outco
         began=now_ms - outcome.elapsed_ms if outcome else 0,
         again=now_ms + decision.delay_ms if comes_again else 0,
         worker=outcomes.worker,
+        started=started,
     )
     if outcome is None:
         return failure_of(attempt, before, answer_bytes=outcomes.answer_bytes)

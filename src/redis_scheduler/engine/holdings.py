@@ -27,6 +27,8 @@ class Holdings:
         """Entries whose records are being read."""
         self.claim_limit = 0
         """Entries that the claim under way may bring."""
+        self.sweep_limit = 0
+        """Entries that the step of the sweep under way may bring."""
         self.early: list[Entry] = []
         """Retries that came before the answer to the call that parked them: they are taken after that answer."""
         self.early_written = asyncio.Event()

@@ -36,8 +36,8 @@ class Host:
     token: str | None = None
     kind: Kind = Kind.NEW
     is_slow: bool = False
-    is_told: bool = False
-    """Whether the log says that it is slow."""
+    is_logged_slow: bool = False
+    """Whether the log has said that it is slow, and not that it is well again."""
     running: int = 0
     overdue: int = 0
     """Deliveries that run in their second period, or a later one."""
@@ -81,3 +81,7 @@ class Hosts:
             held = self._held if token is None else self.tokens.setdefault(token, [0 for _ in Kind])
             host = self._newer[name] = known or Host(host_name, held, token)
         return host
+
+    def busy(self) -> list[Host]:
+        """Return the hosts for which something runs, and those that are slow."""
+        return [host for known in (self._older, self._newer) for host in known.values() if host.running or host.is_slow]

@@ -1,24 +1,22 @@
 """The intake: brings this consumer its claims, hands each to the worker once, and renews their leases.
 
-Claims come in four ways: by the blocked claim, with a promotion, by the sweep, and by a recovery, which looks for
-entries that a lost answer brought. All of them meet here.
+Claims come in four ways: by a claim, for which the claimer asks, with a promotion, by the sweep, and by a recovery,
+which looks for entries that a lost answer brought. All of them meet here.
 """
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Iterator, Sequence
 
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.slots import Slots
 from redis_scheduler.engine.worker import Worker
-from redis_scheduler.errors import StoreFull, StoreUnavailable
-from redis_scheduler.stopping import stop_or_interval
+from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.claiming import Promotion
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.sweep import Sweep
-from redis_scheduler.task.claim import Entry
+from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 UNBLOCKS_MOST, UNBLOCK_INTERVAL_S = 60, 0.05
@@ -26,7 +24,7 @@ UNBLOCKS_MOST, UNBLOCK_INTERVAL_S = 60, 0.05
 
 
 class Intake:
-    """Asks one shard for as much as the slots have room for, reads it, and hands it to the worker."""
+    """Makes the calls by which claims of one shard come, and hands the claims to the worker."""
 
     def __init__(
         self,
@@ -56,66 +54,46 @@ class Intake:
         """Recoveries that found entries of lost answers, since ever."""
         self.must_recover = asyncio.Event()
         """Set when an answer that brought entries to this consumer may have been lost."""
+        self._recover_from = asyncio.get_running_loop().time() + timing.recovery_interval_s
+        """When a recovery is made though nothing asks for it, if anything is pending for this consumer."""
         self.may_claim = asyncio.Event()
         """Cleared by a claim that failed, until a recovery has seen what it left pending."""
         self.may_claim.set()
         self.is_all_paused = False
         """Whether all is paused, as the last promotion has found."""
-        self._may_go_on = asyncio.Event()
+        self.may_go_on = asyncio.Event()
         """Cleared while all is paused, and from a start until the first promotion has told whether it is."""
-        self._may_go_on.set()
+        self.may_go_on.set()
         self.no_claims_coming = asyncio.Event()
         """Cleared while a sweep or a promotion may still bring claims, so that a stop gives these back too."""
         self.no_claims_coming.set()
 
     # The four ways
 
-    async def claim_once(self) -> None:
-        """Wait for free slots, claim as many entries as fit them, and hand their claims to the worker."""
-        await self.may_claim.wait()
-        await self._may_go_on.wait()
-        if self.is_all_paused:  # it stops
-            return
-        slots, holdings, timing = self._slots, self._holdings, self._timing
-        free = slots.claimable(self._worker.loading, timing.batch_limit, len(self._outcomes.unsettled))
-        # A share of it: claims of the other shards may be under way.
-        limit = math.ceil(free / len(self._worker.outcomes))
-        if limit <= 0:
-            holdings.has_room.clear()
-            await holdings.has_room.wait()
-            return
-        ended, slots.sent_back = slots.ended, 0
-        # Doubtful hosts crowd this worker, which might only send back what it claims: so it does not wait, and
-        # workers with room claim first.
-        may_wait = not slots.is_crowded
-        holdings.claim_limit = limit
-        try:
-            entries = await self._reader.claim(limit, may_wait)
-            await self.take(entries)
-        except (StoreUnavailable, StoreFull):
-            self.may_claim.clear()
-            self.must_recover.set()
-            raise
-        finally:
-            holdings.claim_limit = 0
-        if len(entries) == limit:
-            # There is a backlog: wait until several slots are free, so that one claim fills them.
-            await asyncio.sleep(timing.gather_s)
-            slots.coming_free = min(slots.ended - ended, slots.concurrency)
-        else:
-            slots.coming_free = 0
-            if not may_wait:
-                await asyncio.sleep(timing.courtesy_s)
+    async def claim(self, limit: int, recoveries: int, waited: Entry | None = None) -> int:
+        """Claim, lease and read at most `limit` entries of the queue, and the one that was waited for since so many
+        recoveries; load those that are not read yet. Return how many entries that are."""
+        asked_at = asyncio.get_running_loop().time()
+        with self._may_bring_claims():
+            try:
+                claimed = await self._claims.claim(limit, waited)
+            except StoreUnavailable:
+                self._load_less()
+                raise
+            self._load_more()
+            self._accept(claimed.claims, recoveries, asked_at)
+            await self.take(claimed.rest)
+        return len(claimed.claims) + len(claimed.rest)
 
     def hold(self) -> None:
         """Claim and sweep nothing until a promotion has told whether all is paused."""
-        self._may_go_on.clear()
+        self.may_go_on.clear()
 
     async def _note_pause(self, is_all_paused: bool) -> None:
         """Note and tell that all is paused, or goes on. On a pause, end the claim that is under way, too."""
         self.is_all_paused = is_all_paused
         if is_all_paused:
-            self._may_go_on.clear()
+            self.may_go_on.clear()
             for _ in range(UNBLOCKS_MOST):
                 await self.unblock()
                 if not self._holdings.claim_limit:
@@ -136,12 +114,10 @@ class Intake:
             if promotion.is_all_paused != self.is_all_paused:
                 await self._note_pause(promotion.is_all_paused)
             if not promotion.is_all_paused:
-                self._may_go_on.set()
-            if self.recoveries == recoveries and self._holdings.is_leased_since(asked_at):
-                self._worker.accept(promotion.claims, self._shard)
-            elif promotion.claims:
-                # A recovery may have begun, or even ended, what this old answer tells of. Redis will say what is left.
-                self.must_recover.set()
+                if not self.may_go_on.is_set():
+                    self._outcomes.must_look.set()  # sweeps go on, too
+                self.may_go_on.set()
+            self._accept(promotion.claims, recoveries, asked_at)
         return promotion
 
     @property
@@ -154,25 +130,46 @@ class Intake:
         return self._slots.promotable(self._worker.loading, self._worker.claim_limit, most)
 
     async def sweep(self) -> Sweep:
-        """Take one step of the sweep, and hand what it brings to the worker.
+        """Look at the shard, with a step of the sweep, and hand what it brings to the worker.
 
-        While nothing may begin here the step takes nothing, but it shows the others that this worker lives.
+        While nothing may begin here the step takes nothing, but it shows the others that this worker lives. What is
+        pending for this worker may be more than it knows: now and then it has a recovery made.
         """
-        with self._may_bring_claims():
-            sweep = await self._claims.reclaim(self.reclaimable)
+        with self._may_bring_claims(), self._sweeping() as limit:
+            sweep = await self._claims.look(limit)
             self._observer.swept(sweep.lost)
+            if sweep.held and asyncio.get_running_loop().time() >= self._recover_from:
+                self.must_recover.set()
             if (limiter := self._worker.limiters.get(self._shard)) is not None:
                 limiter.hear(sweep.limits_set)
             await self.take(sweep.entries)
         return sweep
 
+    @contextlib.contextmanager
+    def _sweeping(self) -> Iterator[int]:
+        """Within the block a step of the sweep may bring so many entries, and no step of another shard these. For a
+        moment only: a shard may not answer."""
+        holdings, loop = self._holdings, asyncio.get_running_loop()
+        limit = holdings.sweep_limit = self.reclaimable
+
+        def end() -> None:
+            holdings.sweep_limit = 0
+
+        timer = loop.call_later(self._timing.turn_s, end)
+        try:
+            yield limit
+        finally:
+            timer.cancel()
+            end()
+
     @property
     def reclaimable(self) -> int:
         """Entries that the sweep may take."""
-        if self._worker.is_stopping or not self._holdings.is_leased or not self._may_go_on.is_set():
+        if self._worker.is_stopping or not self._holdings.is_leased or not self.may_go_on.is_set():
             return 0
-        # A share of it, as of what a claim may bring.
-        return math.ceil(self._slots.reclaimable / len(self._worker.outcomes))
+        limit = self._slots.reclaimable
+        # All of it for one shard at a time.
+        return max(limit - self._worker.sweep_limit, min(limit, 1))
 
     async def recover(self) -> None:
         """Hand entries to the worker that are pending for this consumer though no answer told of them."""
@@ -185,9 +182,10 @@ class Intake:
         await self.take(entries)
 
     async def recover_once(self) -> None:
-        """Wait until a recovery must be made, or it is time for one; make it."""
-        await stop_or_interval(self.must_recover, self._timing.recovery_interval_s)
+        """Wait until a recovery must be made; make it."""
+        await self.must_recover.wait()
         self.must_recover.clear()
+        self._recover_from = asyncio.get_running_loop().time() + self._timing.recovery_interval_s
         try:
             await self.recover()
         except BaseException:
@@ -196,6 +194,14 @@ class Intake:
         await asyncio.sleep(self._timing.recovery_pause_s)
 
     # Where they meet
+
+    def _accept(self, claims: Sequence[Claim], recoveries: int, asked_at: float) -> None:
+        """Hand to the worker what an answer brought that was asked for then, after so many recoveries."""
+        if self.recoveries == recoveries and self._holdings.is_leased_since(asked_at):
+            self._worker.accept(claims, self._shard)
+        elif claims:
+            # A recovery may have begun, or even ended, what this old answer tells of. Redis will say what is left.
+            self.must_recover.set()
 
     async def take(self, entries: Sequence[Entry]) -> None:
         """Load entries that this consumer was given, and hand them to the worker. Entries already in flight are left
@@ -221,7 +227,7 @@ class Intake:
                     self._load_less()
                     self.must_recover.set()
                     raise
-                self.load_limit = min(self._timing.batch_limit, 2 * self.load_limit)
+                self._load_more()
                 holdings.loading.difference_update(entry.id for entry in new[:looked_at])
                 new = new[looked_at:]
                 self._worker.accept(claims, self._shard)
@@ -232,6 +238,10 @@ class Intake:
     def _load_less(self) -> None:
         """Load less after a call that failed: its answer may have been too much for the link."""
         self.load_limit = max(1, self.load_limit // 4)
+
+    def _load_more(self) -> None:
+        """Load more again after a call that came through."""
+        self.load_limit = min(self._timing.batch_limit, 2 * self.load_limit)
 
     async def take_early(self) -> None:
         """Take the retries that came before the answers to the calls that parked them."""
@@ -276,24 +286,3 @@ class Intake:
     async def unblock(self) -> None:
         """End a claim that is blocked in Redis. The next begins at once."""
         await self._reader.unblock()
-
-    # The stop
-
-    async def stop_claiming(self, claimer: asyncio.Task[None]) -> None:
-        """End the claim loop, with the answer of a claim under way: dropping its connection would strand entries."""
-        self._holdings.has_room.set()
-        self.may_claim.set()
-        self._may_go_on.set()
-        for _ in range(UNBLOCKS_MOST):
-            try:
-                await self.unblock()
-            except (StoreUnavailable, StoreFull):
-                break
-            # Again, should the claim have reached Redis only after the unblocking.
-            if (await asyncio.wait([claimer], timeout=UNBLOCK_INTERVAL_S))[0]:
-                break
-        claimer.cancel()
-        self.must_recover.set()
-        # It must give its connection back before that is closed.
-        await asyncio.wait([claimer])
-        await self._reader.aclose()

@@ -12,8 +12,10 @@ from itertools import islice
 from typing import Protocol
 
 from redis_scheduler.engine.allowances import Allowances
+from redis_scheduler.engine.copying import Copying
 from redis_scheduler.engine.judge import Judging
 from redis_scheduler.engine.outcomes import Outcomes
+from redis_scheduler.engine.whole import Whole
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.limiting import Asked, Limiting, PermitAnswer, limit_of
 from redis_scheduler.task.claim import Claim, Unsettled
@@ -55,6 +57,11 @@ class Limiter:
         """Claims that have a permit, with their limits."""
         self._ended: dict[str, None] = {}
         """Keys of tasks whose permits are to be given back."""
+        self.whole = Whole(limiting, worker.go_on, timing)
+        """Where claims wait under limits that are smaller than the number of shards."""
+        self.followers: list[Copying] = []
+        """What is to look once limits were set, or lost, here: what sets them in other shards, too, and what sets those
+        of the first shard here."""
         self._must_read = True
         """Whether the limits that are set have to be read, at first or since one was set."""
         self._held = 0
@@ -64,6 +71,8 @@ class Limiter:
         self._is_asked = asyncio.Event()
         self._allowances = Allowances(timing)
         self._now = asyncio.get_running_loop().time
+        self._asked_at = self._admitted_at = 0.0
+        """When the last call of each kind ended."""
         self._unanswered_since: float | None = None
         """Since when a call that asks has got no answer."""
         self._held_rates: asyncio.TimerHandle | None = None
@@ -75,11 +84,21 @@ class Limiter:
         """Whether the worker is to look here, before a claim begins or when an attempt has ended."""
         return self.is_on or bool(self.begun) or self.judging.is_on
 
+    @property
+    def loading(self) -> int:
+        """Claims that wait for an answer, and will take slots. None where no answer comes: they hold up no other
+        shard."""
+        since = self._unanswered_since
+        is_answered = since is None or self._now() - since < self._timing.rate_held_after_s
+        return len(self.asking) if is_answered else 0
+
     def hear(self, limits_set: str) -> None:
         """Note when limits were set last."""
         if limits_set != self._heard:
             self._heard, self._must_read = limits_set, True
             self._wake.set()
+            for follower in self.followers:
+                follower.must_copy.set()
 
     def asks(self, claim: Claim) -> bool:
         """Have a claim ask if it is under a limit; return whether it is. Then the worker gets it back, or it is
@@ -97,9 +116,9 @@ class Limiter:
         return self._default if said is None else said
 
     async def ask_once(self) -> None:
-        """Wait for claims that ask, gather more for a moment, and ask for them."""
+        """Wait for claims that ask, and ask for them."""
         await self._is_asked.wait()
-        await asyncio.sleep(self._timing.gather_s)
+        await self._gather(self._asked_at)
         self._is_asked.clear()
         try:
             while self.asking:
@@ -107,6 +126,12 @@ class Limiter:
         except BaseException:
             self._is_asked.set()
             raise
+        finally:
+            self._asked_at = self._now()
+
+    async def _gather(self, called_at: float) -> None:
+        """Gather more for a moment after the last call. What comes one by one need not wait for others."""
+        await asyncio.sleep(max(0.0, called_at + self._timing.gather_s - self._now()))
 
     async def _ask(self, batch: dict[Claim, str]) -> None:
         first, now = dict.fromkeys(batch.values(), True), self._now()
@@ -119,7 +144,7 @@ class Limiter:
             self._hold_rates_after(self._timing.rate_held_after_s)
         answers = await self._limiting.permit(asked)
         self._unanswered_since, now = None, self._now()
-        may_begin, has_held = [], False
+        may_begin = []
         for (claim, limit), found in zip(batch.items(), answers, strict=True):
             more = max(0, found - PermitAnswer.BEGIN_WITH_PERMIT)
             if more or found == PermitAnswer.BEGIN:
@@ -128,18 +153,35 @@ class Limiter:
                 if found == PermitAnswer.BEGIN_WITH_PERMIT:
                     self._give_back(claim.key)
             elif found != PermitAnswer.HOLD:
-                may_begin.append(claim)
                 if found == PermitAnswer.BEGIN_WITH_PERMIT:
                     self.begun[claim] = limit
+                if not self._waits(claim, limit, found):
+                    may_begin.append(claim)
             else:
-                self._outcomes.unsettle(Transition.HOLD, Unsettled(claim, b"", 0, counts=False))
-                has_held = True
+                self._hold(claim)
         self._worker.look_at_limits()
         if may_begin:
             self._worker.go_on(may_begin)
-        if has_held and not self._held:
+
+    def _hold(self, claim: Claim) -> None:
+        self._outcomes.unsettle(Transition.HOLD, Unsettled(claim, b"", 0, counts=False))
+        if not self._held:
             self._held = 1
             self._wake.set()
+
+    def _waits(self, claim: Claim, name: str, found: int) -> bool:
+        """Have a claim wait for a permit of its limit as a whole, or be held where too many wait. Return False for a
+        limit of which each shard has a part."""
+        concurrency, whole = self._limit(name).concurrency or 0, self.whole
+        has_permit = found == PermitAnswer.BEGIN_WITH_PERMIT  # none: the limit was just forgotten
+        if not has_permit or not 0 < concurrency < self._limiting.parts:
+            return False
+        if whole.is_full:
+            self.begun.pop(claim, None)  # and its permit ends by itself, so that it does not come again at once
+            self._hold(claim)
+        else:
+            whole.wait(claim, name, concurrency)
+        return True
 
     def _hold_rates_after(self, delay_s: float) -> None:
         if self._held_rates is None:
@@ -166,6 +208,7 @@ class Limiter:
         """Give the permit of a claim back, whose attempt has ended or is not made."""
         if self.begun.pop(claim, None) is not None:
             self._give_back(claim.key)
+        self.whole.end(claim)
 
     def _give_back(self, key: str) -> None:
         self._ended[key] = None
@@ -176,11 +219,14 @@ class Limiter:
         found = [claim for claim in claims if claim in self.asking]
         for claim in found:
             del self.asking[claim]
-        return found
+        waited = [claim for claim in claims if claim in self.whole.waiting]
+        for claim in waited:
+            self.end(claim)
+        return found + waited
 
     def clear(self) -> list[Claim]:
         """Let no claim ask any more, and return those that did."""
-        return self.remove(list(self.asking))
+        return self.remove([*self.asking, *self.whole.waiting])
 
     async def admit_once(self) -> None:
         """Wait until a step of the admission is due, or permits have ended; take it."""
@@ -210,11 +256,15 @@ class Limiter:
         broken = self.judging.broken = await self._limiting.broken() if self.judging.is_on or self._heard else set()
         self.is_on = bool(broken) or self._default.has_effect or any(limit.has_effect for limit in self._said.values())
         self._held = self._held or int(bool(self._heard))
+        for claim in list(self.whole.waiting):  # their limits may be others now
+            self.end(claim)
+            self._hold(claim)
 
     async def _admit(self) -> None:
-        await asyncio.sleep(self._timing.gather_s)
+        await self._gather(self._admitted_at)
         ended = list(islice(self._ended, self._timing.batch_limit))
         admission = await self._limiting.admit(ended)
+        self._admitted_at = self._now()
         for key in ended:
             del self._ended[key]
         self._held = admission.held
@@ -240,3 +290,4 @@ class Limiter:
             self.end(claim)
         while self._ended:
             await self._admit()
+        await self.whole.write_last()

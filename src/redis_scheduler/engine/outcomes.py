@@ -2,6 +2,7 @@
 fence outcomes, so writing one twice does nothing."""
 
 import asyncio
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -50,8 +51,8 @@ class Outcomes:
         self._may_have_labels = False
         """Whether a task to settle may have labels: these take Redis time, so the batch is cut by them."""
         self._is_added = asyncio.Event()
-        self.retry_parked = asyncio.Event()
-        """Set when a retry was parked: the sweep may have to look sooner."""
+        self.must_look = asyncio.Event()
+        """Set when a retry was parked, or an acknowledgement may be late soon: the sweep may have to look sooner."""
         self.has_buried = asyncio.Event()
         """Set when a task was buried: there may be too many dead letters."""
 
@@ -97,20 +98,24 @@ class Outcomes:
             if to_release := self._first(self.to_release, self._following_bytes):
                 await self._claims.release(to_release)
                 self._written(self.to_release, to_release)
-            if firings := self._firings():
+            if firings := await self._firings():
                 await self._claims.fire(firings)
                 self._written(self.to_fire, [one.claim for one in firings])
 
-    def _firings(self) -> list[Firing]:
+    async def _firings(self) -> list[Firing]:
         """Return what the first series do, with about as many occurrences, and bytes of them, as a batch may have."""
         firings: list[Firing] = []
         made = size = 0
-        for claim in islice(self.to_fire, self._timing.fired_most):
+        until = time.perf_counter() + self._timing.working_out_s
+        for claim in list(islice(self.to_fire, self._timing.fired_most)):
             if made >= self._timing.batch_limit or size >= self._timing.load_bytes:
                 break
             firings.append(firing(claim, round(self.now_ms()), self._timing.load_bytes))
             made += len(firings[-1].made)
             size += sum(len(one.tail) + listing_bytes(one.listed) for one in firings[-1].made)
+            if time.perf_counter() > until:
+                await asyncio.sleep(0)
+                until = time.perf_counter() + self._timing.working_out_s
         return firings
 
     def _first(self, outcomes: deque[Item], bytes_of: Callable[[Item], int], is_sized: bool = False) -> list[Item]:
@@ -159,13 +164,15 @@ class Outcomes:
             by_transition[Transition.DEFER] += [
                 item for item, answer in zip(to_retry, answers, strict=True) if answer is RetryAnswer.TOO_MANY
             ]
-            self.retry_parked.set()
+            self.must_look.set()
         if by_transition[Transition.DEFER]:
             await self._claims.defer(by_transition[Transition.DEFER])
         if to_hold := by_transition[Transition.HOLD]:
             await self._hold(to_hold)
-        if by_transition[Transition.EXPECT]:
-            await self._claims.expect(by_transition[Transition.EXPECT])
+        if to_expect := by_transition[Transition.EXPECT]:
+            await self._claims.expect(to_expect)
+            if min(item.delay_ms for item in to_expect) < self._timing.look_interval_ms:
+                self.must_look.set()
         if to_bury := by_transition[Transition.BURY]:
             await self._claims.bury(to_bury, self._following([item.claim for item in to_bury]))
             self.has_buried.set()

@@ -138,8 +138,8 @@ class Slots(Capacity):
             return
         host.is_slow = is_slow
         self._become(host, DOUBTFUL if is_slow else WELL)
-        if host.is_told and not is_slow:
-            host.is_told = False
+        if host.is_logged_slow and not is_slow:
+            host.is_logged_slow = False
             self._observer.receiver_recovered(host.name, host.running)
 
     def _become(self, host: Host, kind: Kind) -> None:
@@ -174,14 +174,15 @@ class Slots(Capacity):
             found += [(claim, self._returns.after_s(host, claim, now)) for claim in host.line if claim.tries == 1]
             self._become(host, DOUBTFUL)
             # Not for hosts with one task that hangs and waits for its retry: there may be thousands of them.
-            if host.is_slow and host.running and not host.is_told:
-                host.is_told = True
+            if host.is_slow and host.running and not host.is_logged_slow:
+                host.is_logged_slow = True
                 self._observer.receiver_slow(host.name, host.running)
         self._leave([claim for claim, _ in found])
         self.sent_back += len(found)
         return found
 
     def _leave(self, claims: list[Claim]) -> list[Claim]:
+        """Take claims that stand in lines out of them, and return them. A host whose line is empty has no turn."""
         gone = set(claims)
         if gone:
             for host in self._lines:

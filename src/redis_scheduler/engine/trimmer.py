@@ -7,6 +7,7 @@ import asyncio
 
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
+from redis_scheduler.errors import StoreRefused
 from redis_scheduler.stopping import setting_on, stop_or_interval
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.retention import Retention
@@ -35,8 +36,11 @@ class Trimmer:
 
     async def run_once(self) -> float:
         """Make one trim, and clean behind a purge; return the seconds until the next."""
-        trim, most_s = await self._retention.trim(), self._timing.trim_interval_s
-        is_clean = not trim.has_remains or await self._retention.clean(CLEAN_S)
+        trim, most_s = await self._retention.trim(), self._timing.trim_s
+        try:
+            is_clean = not trim.has_remains or await self._retention.clean(CLEAN_S)
+        except StoreRefused:  # the log has it; what remains is cleaned once the user in REDIS_URL may
+            is_clean = True
         if trim.dropped:
             self._observer.letters_dropped(trim.dropped)
         wait_s = 0 if not is_clean else most_s if trim.wait_s is None else min(trim.wait_s, most_s)

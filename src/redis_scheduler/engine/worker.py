@@ -10,13 +10,14 @@ comes again (reclaimed after a stall, listed after a lost answer) is a renewal.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.engine.asker import Asker
 from redis_scheduler.engine.ends import Ends
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
+from redis_scheduler.engine.ring import Ring
 from redis_scheduler.engine.slots import Slots
 from redis_scheduler.task.acknowledgement import concluded
 from redis_scheduler.task.claim import Claim, Unsettled
@@ -28,7 +29,7 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 class Worker:
     """Attempts what `accept` is given, as the slots allow. It asks for nothing: intakes bring the claims.
 
-    `outcomes` are those of each shard, by its number.
+    `outcomes` are those of each shard that it serves, by its number; there may come more.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Worker:
         deliverer: Deliverer,
         policy: Policy,
         slots: Slots,
-        outcomes: Sequence[Outcomes],
+        outcomes: Mapping[int, Outcomes],
         has_room: asyncio.Event,
         timing: Timing = DEFAULT,
         observer: Observer = NOBODY,
@@ -48,6 +49,8 @@ class Worker:
         self._ends = Ends(policy, outcomes, timing, observer)
         self.limiters: dict[int, Asker] = {}
         """Those of each shard, which are asked before a claim begins that is under a limit."""
+        self.ring = Ring(timing)
+        """The shards that have more than they were given, and their turns."""
         self.is_limited = False
         """Whether anything is limited, or what is has not ended yet: else a delivery costs no more than this look."""
         self._has_room = has_room
@@ -64,13 +67,18 @@ class Worker:
     @property
     def loading(self) -> int:
         """Entries whose records are being read and claims that ask, of all shards: they will take slots."""
-        asking = sum(len(limiter.asking) for limiter in self.limiters.values())
-        return asking + sum(len(outcomes.holdings.loading) for outcomes in self.outcomes)
+        asking = sum(limiter.loading for limiter in self.limiters.values())
+        return asking + sum(len(outcomes.holdings.loading) for outcomes in self.outcomes.values())
 
     @property
     def claim_limit(self) -> int:
         """Entries that the claims under way may bring, of all shards."""
-        return sum(outcomes.holdings.claim_limit for outcomes in self.outcomes)
+        return sum(outcomes.holdings.claim_limit for outcomes in self.outcomes.values())
+
+    @property
+    def sweep_limit(self) -> int:
+        """Entries that the sweeps under way may bring, of all shards."""
+        return sum(outcomes.holdings.sweep_limit for outcomes in self.outcomes.values())
 
     def is_running(self, claim: Claim) -> bool:
         """Whether an attempt of a claim is under way."""
@@ -142,7 +150,7 @@ class Worker:
         """Return a claim that may begin now, or None."""
         if self.is_stopping:
             return None
-        for outcomes in self.outcomes:
+        for outcomes in self.outcomes.values():
             if not outcomes.holdings.is_leased:
                 unleased = self._unleased()
                 return self._slots.begin(unleased) if len(unleased) < len(self.outcomes) else None
@@ -150,7 +158,7 @@ class Worker:
 
     def _unleased(self) -> Collection[int]:
         """Return the shards whose claims may be another worker's by now."""
-        return [shard for shard, outcomes in enumerate(self.outcomes) if not outcomes.holdings.is_leased]
+        return [shard for shard, outcomes in self.outcomes.items() if not outcomes.holdings.is_leased]
 
     def _look_at_lines(self) -> None:
         slots = self._slots

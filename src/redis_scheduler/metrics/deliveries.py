@@ -1,6 +1,7 @@
 """What a second of deliveries adds to the numbers of this process. So a delivery itself costs nothing more by them."""
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 
 from redis_scheduler.metrics.family import ATTEMPT_DURATION, ATTEMPTS, BOUNDS_NS, LATENESS
 from redis_scheduler.metrics.meter import SUM, Meter
@@ -19,7 +20,8 @@ class Deliveries:
     def __init__(self, meter: Meter, exact_ms: int) -> None:
         self._meter = meter
         self._took, self._late = meter.numbers(ATTEMPT_DURATION), meter.numbers(LATENESS)
-        self._bucket_of_ms = [_bucket_of(ms) for ms in range(exact_ms + 1)]
+        self._each_ms = range(exact_ms + 1)
+        self._bucket_of_ms = [_bucket_of(ms) for ms in self._each_ms]
 
     def add(
         self,
@@ -35,10 +37,9 @@ class Deliveries:
         self._took[SUM] += took_ms * _NS
         self._late[SUM] += late_ms * _NS
         for histogram, exact in ((self._took, took), (self._late, late)):
-            for ms, count in enumerate(exact):
-                if count:
-                    histogram[self._bucket_of_ms[ms]] += count
-                    histogram[SUM] += count * ms * _NS
+            for ms in compress(self._each_ms, exact):
+                histogram[self._bucket_of_ms[ms]] += exact[ms]
+                histogram[SUM] += exact[ms] * ms * _NS
         # Less than a millisecond late: how much is not known.
         self._late[0] -= late[0]
         self._late[1] += late[0]

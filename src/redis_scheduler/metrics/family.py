@@ -68,7 +68,7 @@ REQUESTS = Family(
 BUILD = Family(f"{PREFIX}build_info", GAUGE, "1, with the version.", ("version",))
 
 REDIS_UP = Family(
-    f"{PREFIX}redis_up", GAUGE, "1 if Redis answered when it was asked for the numbers that stand there, else 0."
+    f"{PREFIX}redis_up", GAUGE, "1 if Redis answered when it was asked for the numbers of a shard, else 0.", ("shard",)
 )
 TASKS = Family(f"{PREFIX}tasks", GAUGE, f"Tasks by where they stand; {_EACH}.", ("state", "shard"))
 OLDEST_DUE = Family(
@@ -77,7 +77,17 @@ OLDEST_DUE = Family(
     "For how long the first task has been due that no worker has claimed; told by each process alike: take max.",
     ("shard",),
 )
-WORKERS = Family(f"{PREFIX}workers", GAUGE, "Workers that Redis has seen lately; told by each process alike: take max.")
+NEXT_DUE = Family(
+    f"{PREFIX}next_due_timestamp_seconds",
+    GAUGE,
+    "When the first task is due that waits, in seconds since 1970; absent where none waits; take min.",
+    ("shard",),
+)
+WORKERS = Family(
+    f"{PREFIX}workers",
+    GAUGE,
+    "Workers seen lately in the shard that has the fewest; told by each process alike: take max.",
+)
 ALL_PAUSED = Family(f"{PREFIX}all_paused", GAUGE, "1 while nothing is promoted or claimed, else 0; take max.")
 MISSING = Family(
     f"{PREFIX}ledger_missing",
@@ -90,6 +100,9 @@ EXPIRED = Family(f"{PREFIX}expired_total", COUNTER, "Tasks expired since ever, a
 LEDGER = Family(
     f"{PREFIX}ledger_total", COUNTER, "Each counter of /stats, since ever; take max by (counter).", ("counter",)
 )
+BREAKERS = Family(
+    f"{PREFIX}breakers", GAUGE, f"Hosts whose breaker is not closed: open, or closing; {_EACH}.", ("state", "shard")
+)
 MEMORY = Family(f"{PREFIX}redis_memory_bytes", GAUGE, "Memory that Redis uses, as it counts for its limit; take max.")
 MEMORY_MOST = Family(f"{PREFIX}redis_memory_limit_bytes", GAUGE, "maxmemory of Redis; 0: none; take max.")
 
@@ -97,8 +110,8 @@ COUNTED = (LATENESS, ATTEMPT_DURATION, ATTEMPTS, HOST_ATTEMPTS, DIED, SLOTS, RED
 """What processes count; it adds up."""
 
 STANDING = (
-    *(REDIS_UP, TASKS, OLDEST_DUE, WORKERS, ALL_PAUSED, MISSING, SCHEDULED, DELIVERED, EXPIRED, LEDGER),
-    *(MEMORY, MEMORY_MOST),
+    *(REDIS_UP, TASKS, OLDEST_DUE, NEXT_DUE, WORKERS, ALL_PAUSED, MISSING, SCHEDULED, DELIVERED, EXPIRED, LEDGER),
+    *(BREAKERS, MEMORY, MEMORY_MOST),
 )
 """What stands in Redis; each process tells the same."""
 

@@ -7,17 +7,23 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 from msgspec import UNSET
 
-from redis_scheduler.errors import FolderInUse, SettingsError, StoreFull, StoreUnavailable
+from redis_scheduler.errors import FolderInUse, SettingsError, StoreFull, StoreRefused, StoreUnavailable
+from redis_scheduler.loading import shard_count_of
 from redis_scheduler.process.embedded import EmbeddedServer, redis_at
 from redis_scheduler.process.sealing import keys_of
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.generations import Generations, generations_of
 from redis_scheduler.store.journal import TEXT_LENGTH, Journal, Note, bounded
-from redis_scheduler.store.shard import Shard
+from redis_scheduler.store.shard import shard_at
+from redis_scheduler.store.url import urls_of_shards
+
+Done = TypeVar("Done")
 
 TIMEOUT_S = 5.0
 """One send to Redis and its answer."""
@@ -25,15 +31,65 @@ TIMEOUT_S = 5.0
 
 @contextlib.asynccontextmanager
 async def redis_of(settings: Settings, may_be_new: bool = False) -> AsyncIterator[RedisClient]:
-    """Give a client of REDIS_URL, or of the private Redis in DATA_DIR, which runs for as long where it does not.
+    """Give a client of the first shard in REDIS_URL, or in the private Redis of DATA_DIR, which runs for as long where
+    it does not.
 
     With `may_be_new` the folder may be empty. Raises SettingsError, StartError, StoreUnavailable or StoreFull.
     """
+    async with all_shards_of(settings, may_be_new) as (clients, _):
+        yield clients[0]
+
+
+@contextlib.asynccontextmanager
+async def all_shards_of(
+    settings: Settings, may_be_new: bool = False
+) -> AsyncIterator[tuple[list[RedisClient], Generations]]:
+    """Give a client of each shard that may hold tasks, as `redis_of` gives one of the first, and how many there are
+    and were."""
     # The error says in one line what modules would log on the way.
     logging.disable(logging.WARNING)
-    keys, serving = keys_of(settings), functools.partial(_serving, may_be_new)
-    async with redis_at(settings, serving) as url, Shard(url, keys).connected(TIMEOUT_S) as client:
-        yield client
+    shards, keys_at, serving = shard_count_of(settings), keys_of(settings), functools.partial(_serving, may_be_new)
+    async with redis_at(settings, serving) as url, contextlib.AsyncExitStack() as stack:
+        clients: list[RedisClient] = []
+
+        async def connect(number: int) -> None:
+            clients.append(await stack.enter_async_context(shard_at(url, number, keys_at).connected(TIMEOUT_S)))
+
+        servers = len(urls_of_shards(url))
+        for number in range(max(shards, servers)):
+            await connect(number)
+        generations = await generations_of(clients, shards)
+        if 1 < servers < generations.most:
+            raise SettingsError(
+                [f"REDIS_URL: names {servers} servers, but there are {generations.most} shards: list a server for each"]
+            )
+        for number in range(len(clients), generations.most):
+            await connect(number)
+        yield clients, generations
+
+
+async def in_each(
+    clients: Sequence[RedisClient], do: Callable[[RedisClient], Awaitable[Done]]
+) -> tuple[dict[int, Done], dict[int, StoreUnavailable]]:
+    """Call `do` for each shard; return what it returned, and the errors of the shards that are away, both by number.
+    Raises StoreUnavailable where all are away, and StoreRefused."""
+    done, away = dict[int, Done](), dict[int, StoreUnavailable]()
+    for client in clients:
+        try:
+            done[client.keys.shard] = await do(client)
+        except StoreUnavailable as error:
+            if isinstance(error, StoreRefused) or len(clients) == 1:
+                raise
+            away[client.keys.shard] = error
+    if away and not done:
+        raise next(iter(away.values()))
+    return done, away
+
+
+def say_away(away: Mapping[int, StoreUnavailable], what: str) -> None:
+    """Say of which shards it was not done, since they are away."""
+    for number, error in away.items():
+        say(f"Shard {number} is away, and {what} ({error}).")
 
 
 async def note(

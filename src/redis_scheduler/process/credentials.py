@@ -30,13 +30,17 @@ def credentials_of(settings: Settings, token: str, environment: Mapping[str, str
         if variable.startswith(PREFIX) and text:
             found.take_variable(variable, text)
     secrets, signatures = found.secrets(), signatures_of(settings)
+    carried = _carried(settings, token, secrets)
+    # Whoever has a token with rights must not get API_AUTH by a task to a receiver of its own.
+    stand_in = derived_token(token) if settings.carried == "api" else ""
+    return Credentials(carried, secrets, signatures, settings.alert_webhook or "", stand_in)
+
+
+def _carried(settings: Settings, token: str, secrets: Mapping[str, Secret]) -> str:
+    """Return the Authorization that DELIVERY_AUTH says. Raises SettingsError."""
     mode = settings.carried
-    if mode == "none":
-        return Credentials("", secrets, signatures)
-    if mode == "derived":
-        return Credentials(derived_token(token), secrets, signatures)
-    if mode == "api":
-        return Credentials(token, secrets, signatures)
+    if mode in ("none", "derived", "api"):
+        return {"none": "", "derived": derived_token(token), "api": token}[mode]
     name = mode.partition(":")[2]
     if name not in secrets:
         raise SettingsError([f"DELIVERY_AUTH={mode}: the secret {name} is not set: set {PREFIX}{name.upper()}"])
@@ -44,7 +48,7 @@ def credentials_of(settings: Settings, token: str, environment: Mapping[str, str
         raise SettingsError([f"DELIVERY_AUTH={mode}: the secret {name} is for some hosts only, this is for all"])
     if not secrets[name].value.isascii():
         raise SettingsError([f"DELIVERY_AUTH={mode}: the secret {name} must be ASCII characters"])
-    return Credentials(secrets[name].value, secrets, signatures)
+    return secrets[name].value
 
 
 def signatures_of(settings: Settings) -> Signatures | None:

@@ -5,14 +5,15 @@ ledger is read by one.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.process.command import note, redis_of, say
+from redis_scheduler.process.command import all_shards_of, in_each, note, say, say_away
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.audit import Finding, audit, balance
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.ledger import ENDED, ENTERED, Ledger
+from redis_scheduler.store.series import are_series_listed
 from redis_scheduler.store.views import Views
 
 SHOWN_MOST = 100
@@ -28,24 +29,36 @@ _FOUND = (
 )
 """What a ledger that is off says: of one task, and of several."""
 
+UNLISTED = (
+    "Series of earlier versions may not be in the index of series: a list of them looks at all tasks until `doctor "
+    "--repair`, with DATA_KEY where it is set, has put them there."
+)
+
 
 async def examine(settings: Settings, repairs: bool) -> bool:
     """Print faults, ledger and verdict; return whether nothing is wrong, or all is repaired.
 
     Raises SettingsError, StartError, StoreUnavailable or StoreFull when Redis cannot be examined; repairs made before
-    that stay.
+    that stay. Of several shards one that is away is named, and the others are examined.
     """
-    async with redis_of(settings) as client:
-        is_well = await _examine(client, repairs)
+    async with all_shards_of(settings) as (clients, generations):
+
+        async def look(client: RedisClient) -> bool:
+            if len(clients) > 1:
+                say(f"Shard {client.keys.shard}:")
+            return await _examine(client, repairs, generations.numbers)
+
+        found, away = await in_each(clients, look)
         if repairs:
-            await note(client, settings, "doctor --repair")
-        return is_well
+            await note(clients[0], settings, "doctor --repair")
+    say_away(away, "not examined")
+    return all(found.values()) and not away
 
 
-async def _examine(client: RedisClient, repairs: bool) -> bool:
+async def _examine(client: RedisClient, repairs: bool, numbers: Sequence[int]) -> bool:
     shown: set[Finding] = set()
-    found = await _show(audit(client, repairs), shown)
-    left = await _show(audit(client), shown) if repairs and found else found
+    found = await _show(audit(client, repairs, numbers=numbers), shown)
+    left = await _show(audit(client, numbers=numbers), shown) if repairs and found else found
     missing = (await Views(client).ledger()).missing
     if repairs and not left:
         missing = await balance(client)
@@ -60,6 +73,8 @@ async def _examine(client: RedisClient, repairs: bool) -> bool:
         say(
             f"Paused since {rfc3339(ledger.all_paused_since_ms)}: nothing is promoted until redis-scheduler resume-all."
         )
+    if ledger.running and not await are_series_listed(client):
+        say(UNLISTED)
     if not found:
         say(f"Nothing is wrong: each of {_count(ledger.running + ledger.dead, 'task')} is in its place.")
     elif not repairs:

@@ -1,6 +1,6 @@
 """Hazards: what settings allow, though it may harm their user."""
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from urllib.parse import parse_qsl, urlsplit
 
 from redis_scheduler.delivery.credentials import Credentials
@@ -10,6 +10,9 @@ from redis_scheduler.store import url as redis_url
 
 TOKEN_LENGTH = 16
 """So many random characters cannot be guessed: some 95 bits."""
+
+UNLIMITED = "whoever may schedule may fill the memory of Redis' machine (maxmemory of Redis)"
+"""The door of a Redis that is not the private one, which always has a limit."""
 
 
 def hazards(settings: Settings, token: str = "", listens: bool = False, delivers: bool = False) -> list[str]:
@@ -49,16 +52,26 @@ def open_doors(settings: Settings, credentials: Credentials | None, listens: boo
     doors = [] if credentials is None else _doors_of_deliveries(settings, credentials)
     if listens and not _is_loopback(settings.listen_host):
         doors.append(f"the service has no TLS of its own and listens on {settings.listen_host} (HOST)")
+    if listens and settings.cors_origins:
+        doors.append("browsers may ask from pages of other origins (CORS_ORIGINS)")
+    if listens and any(not ip_network(one).prefixlen for one in settings.trusted_proxies.split()):
+        doors.append("whoever asks says by X-Forwarded from where it asks (TRUSTED_PROXIES)")
     if listens and settings.api_metrics == "open":
         doors.append("whoever reaches /metrics reads how much there is to do (API_METRICS)")
+    if listens and not settings.token_tasks:
+        doors.append(
+            "a token without --tasks delays all others by what is due at once, and may fill Redis (TOKEN_TASKS)"
+        )
     if listens and not settings.memory_reserve:
         doors.append("new tasks may fill Redis to the last byte (MEMORY_RESERVE)")
     if settings.data_key is None:
         doors.append("whoever reads Redis reads webhooks, headers, data and answers (DATA_KEY)")
     elif settings.data_plain == "read":
         doors.append("a record in Redis that is not sealed is delivered, whoever wrote it (DATA_PLAIN)")
-    if lacking := _lacking(settings.redis_url or ""):
-        doors.append(f"Redis is on another machine, and is used without {' and '.join(lacking)} (REDIS_URL)")
+    lacking = [found for url in redis_url.plain_urls(settings.redis_url or "") if (found := _lacking(url))]
+    if lacking:
+        without = " and ".join(dict.fromkeys(one for found in lacking for one in found))
+        doors.append(f"Redis is on another machine, and is used without {without} (REDIS_URL)")
     return doors
 
 
@@ -72,8 +85,12 @@ def _doors_of_deliveries(settings: Settings, credentials: Credentials) -> list[s
         doors.append(f"secrets that tasks may send to any host: {', '.join(unbound[:20])} (SECRET_…_HOSTS)")
     if settings.egress in ("private", "any") and settings.egress_proxy in (None, ENVIRONMENT):
         doors.append("deliveries reach addresses of private networks and of this machine (EGRESS)")
-    if not (settings.host_concurrency or settings.host_rate or settings.breaker_failures):
-        doors.append("tasks may flood a host, also one that only fails (HOST_CONCURRENCY, HOST_RATE, BREAKER_FAILURES)")
+    if settings.egress_proxy:
+        doors.append("what a proxy reaches, deliveries through it reach (EGRESS_PROXY)")
+    if not (settings.host_concurrency or settings.host_rate):
+        doors.append("tasks may flood a host (HOST_CONCURRENCY, HOST_RATE)")
+    if not settings.breaker_failures:
+        doors.append("a host that only fails gets each attempt of each task (BREAKER_FAILURES)")
     return doors
 
 

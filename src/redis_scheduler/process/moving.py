@@ -3,6 +3,7 @@
 Both run beside the service, in bounded steps, and hold no more than a step in memory.
 """
 
+import asyncio
 import contextlib
 import os
 import sys
@@ -16,15 +17,17 @@ from typing import BinaryIO
 from redis_scheduler.api import reading
 from redis_scheduler.api.limits import DEFAULT as LIMITS
 from redis_scheduler.api.shard_calls import ShardCalls
-from redis_scheduler.errors import RequestRefused, StartError
-from redis_scheduler.process.command import note, redis_of, say, tell
+from redis_scheduler.errors import RequestRefused, SchedulerError, StartError, StoreUnavailable
+from redis_scheduler.process.command import all_shards_of, note, say, tell
 from redis_scheduler.process.process import process_name
 from redis_scheduler.process.task_line import DEAD, line_of, moved_of, unwritable
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.generations import Generations, generations_of
 from redis_scheduler.store.moves import Moved, Moves, RestoreAnswer
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.views import Views
+from redis_scheduler.task.key import shards_of
 from redis_scheduler.task.timing import DEFAULT
 
 BATCH_LIMIT = 100
@@ -39,12 +42,14 @@ NESTING_MOST = 2 * reading.NESTING_LIMIT
 LINE_BYTES = 402_653_184
 """More than the line of the largest task that the API takes."""
 
+CHANGING_S = 15
+"""An import waits so long for a new number of shards to hold: in the ten seconds before, nobody makes a task."""
+
 SHOWN_MOST = 100
 """So many bad lines are told of; of the rest only the number."""
 
 STANDARD = "-"
 """The name of the file that stands for standard output, or input."""
-
 
 # Export
 
@@ -56,9 +61,9 @@ async def export_tasks(settings: Settings, path: str) -> bool:
     goes meanwhile may be.
     """
     counts: Counter[str] = Counter()
-    async with redis_of(settings) as client:
+    async with all_shards_of(settings) as (clients, _):
         with _output(path) as file:
-            async for stored in _all_tasks(client):
+            async for stored in _all_tasks(clients):
                 if problem := unwritable(stored):
                     counts["left out"] += 1
                     if counts["left out"] <= SHOWN_MOST:
@@ -72,13 +77,14 @@ async def export_tasks(settings: Settings, path: str) -> bool:
     return not left_out
 
 
-async def _all_tasks(client: RedisClient) -> AsyncIterator[Stored]:
-    views = Views(client)
-    async for task_keys in Moves(client, process_name()).task_keys():
-        for key, found in zip(task_keys, await views.tasks(task_keys), strict=True):
-            stored = await views.task(key) if isinstance(found, int) else found
-            if stored is not None:
-                yield stored
+async def _all_tasks(clients: Sequence[RedisClient]) -> AsyncIterator[Stored]:
+    for client in clients:
+        views = Views(client)
+        async for task_keys in Moves(client, process_name()).task_keys():
+            for key, found in zip(task_keys, await views.tasks(task_keys), strict=True):
+                stored = await views.task(key) if isinstance(found, int) else found
+                if stored is not None:
+                    yield stored
 
 
 @contextlib.contextmanager
@@ -120,9 +126,10 @@ async def import_tasks(settings: Settings, path: str, shift_s: float, replaces: 
     `shift_s` moves all due times. Keys that exist are skipped, or replaced. A dry run only counts.
     """
     with _input(path) as file:
-        async with redis_of(settings, may_be_new=True) as client:
+        async with all_shards_of(settings, may_be_new=True) as (clients, generations):
+            client = clients[0]
             dead_before_ms = await Views(client).now_ms() - round(settings.dead_ttl * 1000)
-            work = _Import(client, settings.max_timeout, dead_before_ms, replaces, is_dry)
+            work = _Import(clients, generations, settings.max_timeout, dead_before_ms, replaces, is_dry)
             try:
                 await work.run(_lines(file), round(shift_s * 1000))
             finally:
@@ -136,11 +143,19 @@ class _Import:
     """One import: what it has read, and what became of it."""
 
     def __init__(
-        self, client: RedisClient, timeout_most_s: float, dead_before_ms: int, replaces: bool, is_dry: bool
+        self,
+        clients: Sequence[RedisClient],
+        generations: Generations,
+        timeout_most_s: float,
+        dead_before_ms: int,
+        replaces: bool,
+        is_dry: bool,
     ) -> None:
         limits = replace(LIMITS, timeout_most_s=timeout_most_s)
-        self._moves = Moves(client, process_name())
-        self._calls = ShardCalls(client, process_name(), DEFAULT, limits)
+        self._moves = [Moves(client, process_name()) for client in clients]
+        self._clients = clients
+        self._generations = generations
+        self._calls = ShardCalls(clients[0], process_name(), DEFAULT, limits)
         self._dead_before_ms = dead_before_ms
         self._replaces = replaces
         self._is_dry = is_dry
@@ -184,13 +199,51 @@ class _Import:
             tell(f"line {number}: {problem}")
 
     async def _write(self, batch: Sequence[Moved]) -> None:
+        await self._ensure_numbers()
+        if self._generations.most == 1:
+            await self._write_in(self._moves[0], batch)
+            return
+        by_shard: dict[int, list[Moved]] = {}
+        for kept in batch:
+            by_shard.setdefault(await self._shard_of(kept.key), []).append(kept)
+        for shard, part in by_shard.items():
+            await self._write_in(self._moves[shard], part)
+
+    async def _ensure_numbers(self) -> None:
+        """See by which number of shards a task may be made now: a file may outlast the one before. Raises
+        SchedulerError, or StoreUnavailable."""
+        for left_s in range(CHANGING_S, -1, -1):
+            if self._generations.is_stale:
+                self._generations = await generations_of(self._clients, len(self._clients))
+            if self._generations.most > len(self._clients):
+                raise SchedulerError(
+                    f"There are {self._generations.most} shards by now: import the file again (what is there is skipped)"
+                )
+            try:
+                self._generations.to_create()
+            except StoreUnavailable:
+                if not left_s:
+                    raise
+                await asyncio.sleep(1)
+            else:
+                return
+
+    async def _shard_of(self, key: str) -> int:
+        """Return the shard in which a key is, else the one in which it would be looked for first."""
+        shards = shards_of(key, self._generations.numbers)
+        for shard in shards if len(shards) > 1 else ():
+            if any(await self._moves[shard].sizes([key])):
+                return shard
+        return shards[0]
+
+    async def _write_in(self, moves: Moves, batch: Sequence[Moved]) -> None:
         if not batch:
             return
         if self._is_dry:
-            sizes = await self._moves.sizes([kept.key for kept in batch])
+            sizes = await moves.sizes([kept.key for kept in batch])
             there = [kept for kept, size in zip(batch, sizes, strict=True) if size]
         else:
-            there = await self._restore(batch)
+            there = await _restore(moves, batch)
         self.counts["imported"] += len(batch) - len(there)
         if not self._replaces:
             self.counts["skipped"] += len(there)
@@ -198,16 +251,11 @@ class _Import:
         self.counts["replaced"] += len(there)
         if there and not self._is_dry:
             # What is cut off between these two is in the file: the next import brings it.
-            await self._moves.cancel(await self._moves.types([kept.key for kept in there]))
+            await moves.cancel(await moves.types([kept.key for kept in there]))
             # What a client schedules in between stays.
-            kept = len(await self._restore(there))
+            kept = len(await _restore(moves, there))
             self.counts["skipped"] += kept
             self.counts["replaced"] -= kept
-
-    async def _restore(self, batch: Sequence[Moved]) -> list[Moved]:
-        """Put tasks back; return those that are there already."""
-        answers = await self._moves.restore(batch)
-        return [kept for kept, found in zip(batch, answers, strict=True) if found is RestoreAnswer.EXISTS]
 
     @property
     def summary(self) -> str:
@@ -216,6 +264,12 @@ class _Import:
             f"{would} {_count(counts['imported'], 'task')}; {counts['replaced']} replaced, {counts['skipped']} skipped "
             f"since their keys are there; {_count(counts['bad'], 'bad line')}."
         )
+
+
+async def _restore(moves: Moves, batch: Sequence[Moved]) -> list[Moved]:
+    """Put tasks back; return those that are there already."""
+    answers = await moves.restore(batch)
+    return [kept for kept, found in zip(batch, answers, strict=True) if found is RestoreAnswer.EXISTS]
 
 
 @contextlib.contextmanager

@@ -3,9 +3,11 @@ move."""
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Sequence
 
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.process.command import note, redis_of, say
+from redis_scheduler.process.command import all_shards_of, in_each, note, say, say_away
 from redis_scheduler.process.process import process_name
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.client import RedisClient
@@ -29,33 +31,40 @@ LOOK_S = 0.2
 async def pause_all(settings: Settings, force: bool = False) -> bool:
     """Let nothing begin any more; return whether no attempt is under way in the end. While a worker lives that is too
     old to see the pause, nothing is done but with `force`."""
-    async with redis_of(settings) as client:
-        if name := await Workers(client).too_old(PAUSE_FORMAT):
+    async with all_shards_of(settings) as (clients, _):
+        old, _ = await in_each(clients, lambda client: Workers(client).too_old(PAUSE_FORMAT))
+        if name := next((name for name in old.values() if name), None):
             say(f"The worker {name} is too old to see a pause: stop it or upgrade it, and try again.")
             if not force:
                 say("Nothing was changed; with --force the others pause, and that one goes on.")
                 return False
-        since_ms = await Moves(client, process_name()).pause_all(True)
-        await note(client, settings, "pause-all")
-        say(f"Paused since {rfc3339(since_ms or 0)}: nothing is promoted or claimed until redis-scheduler resume-all.")
-        found = await _left(client)
+        paused, away = await in_each(clients, lambda client: Moves(client, process_name()).pause_all(True))
+        await note(clients[0], settings, "pause-all")
+        since_ms = max(since_ms or 0 for since_ms in paused.values())
+        say(f"Paused since {rfc3339(since_ms)}: nothing is promoted or claimed until redis-scheduler resume-all.")
+        say_away(away, "not paused: try again")
+        found = await _left([clients[number] for number in paused])
+    # A worker may have tasks of several shards.
+    lost, left = Counter[str](), Counter[str]()
     for holder in found:
-        if holder.lost:
-            say(f"The worker {holder.name} is gone; {holder.lost} of its tasks come again after the resume.")
-    left = {holder.name: holder.held for holder in found if holder.held}
+        lost[holder.name] += holder.lost
+        left[holder.name] += holder.held
+    left = +left
+    for name, count in (+lost).items():
+        say(f"The worker {name} is gone; {count} of its tasks come again after the resume.")
     if not left:
         say("No attempt is under way.")
     for name, count in left.items():
         say(f"Still under way at the worker {name}: {count}.")
-    return not left
+    return not left and not away
 
 
-async def _left(client: RedisClient) -> list[Holder]:
+async def _left(clients: Sequence[RedisClient]) -> list[Holder]:
     """Return who has tasks in delivery once the attempts have had their time."""
     await asyncio.sleep(NOTICED_S)
     until_s = time.monotonic() + ENDED_S
     while True:
-        found = await holders(client, DEFAULT.window_ms)
+        found = [holder for client in clients for holder in await holders(client, DEFAULT.window_ms)]
         if not any(holder.held for holder in found) or time.monotonic() > until_s:
             return found
         await asyncio.sleep(LOOK_S)
@@ -63,8 +72,9 @@ async def _left(client: RedisClient) -> list[Holder]:
 
 async def resume_all(settings: Settings) -> bool:
     """Let it all go on; what came due meanwhile is delivered at once."""
-    async with redis_of(settings) as client:
-        await Moves(client, process_name()).pause_all(False)
-        await note(client, settings, "resume-all")
+    async with all_shards_of(settings) as (clients, _):
+        _, away = await in_each(clients, lambda client: Moves(client, process_name()).pause_all(False))
+        await note(clients[0], settings, "resume-all")
     say("Resumed: what came due meanwhile is delivered now.")
-    return True
+    say_away(away, "paused as before: try again")
+    return not away

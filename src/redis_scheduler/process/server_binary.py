@@ -64,7 +64,7 @@ def candidates() -> list[Server]:
     found: list[Server | None] = []
     for path in paths:
         with contextlib.suppress(OSError, subprocess.SubprocessError):  # cannot be run: not a candidate
-            reported = subprocess.run([path, "--version"], capture_output=True, timeout=10, check=True)  # noqa: S603  # a path
+            reported = subprocess.run([path, "--version"], capture_output=True, timeout=10, check=True)  # noqa: S603  # a file that was found here
             # Not resolved: Debian's redis-server is a link to a program that goes by the name it was called with.
             found.append(identify(reported.stdout, path.absolute()))
     return [server for server in found if server is not None]

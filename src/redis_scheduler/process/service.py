@@ -25,16 +25,21 @@ from redis_scheduler.metrics.meter import Meter
 from redis_scheduler.metrics.snapshots import Snapshots
 from redis_scheduler.process.dashboard import FirstUse
 from redis_scheduler.process.imports import import_parts
+from redis_scheduler.process.joining import Joining
 from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.start import API_TIMEOUT_S, prepare_redis
 from redis_scheduler.process.tracing import tracing
+from redis_scheduler.rule import numbers_in
 from redis_scheduler.settings import API, Settings
 from redis_scheduler.stopping import finished, stop_or_interval
+from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.kept import Kept
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 if TYPE_CHECKING:  # a process that only serves the API does without the engine
     from redis_scheduler.api.limits import Limits
+    from redis_scheduler.engine.history import Historian
+    from redis_scheduler.engine.observer import Observers
     from redis_scheduler.engine.slots import Slots
 
 logger = Events(__name__)
@@ -42,8 +47,10 @@ logger = Events(__name__)
 
 GC_THRESHOLD = 20_000
 """An API collects its youngest garbage after so many new objects: with Python's own 700 that took a tenth of its time.
+"""
 
-Processes that deliver keep 700: what failed attempts leave would come to 50 MB with receivers that send endlessly.
+WORKER_GC_THRESHOLD = 5_000
+"""The same of processes that deliver: what a batch of claims needs is gone before. With 700 it took 1.7 us a delivery.
 """
 
 
@@ -106,8 +113,9 @@ class Service:
 
     def __init__(self, process: Process, timing: Timing = DEFAULT) -> None:
         self._process = process
-        self._timing = timing
+        self._timing = timing.over(process.shards_least)
         self._name = process_name()
+        self._joining = Joining(process, self._timing, API_TIMEOUT_S)
 
     async def run(self, is_supervised: bool = False) -> None:
         """Serve until the stop. Raises the error of an asyncio task that died.
@@ -116,8 +124,7 @@ class Service:
         """
         process = self._process
         import_parts(process.role)
-        if process.role == API:
-            gc.set_threshold(GC_THRESHOLD)
+        gc.set_threshold(GC_THRESHOLD if process.role == API else WORKER_GC_THRESHOLD)
         _raise_file_limit()
         try:
             async with tracing(process.settings) as process.tracer:
@@ -130,12 +137,17 @@ class Service:
         process = self._process
         listeners = (process.listener, process.metrics_listener)
         process.deployment.listeners.listen(one for one in listeners if one is not None)
-        process.deployment.consumer = "" if process.role == API else self._name
+        process.consumer = self._name
+        process.deployment.consumer = self._name if process.delivers_from(0) else ""
+        process.deployment.process, process.deployment.said = self._name, process.report.encoded
+        shards = range(process.shards_least)
         async with asyncio.TaskGroup() as tasks:
             if process.snapshots is not None:
                 tasks.create_task(self._publish(process.snapshots), name="publish")
-            tasks.create_task(prepare_redis(process, warns=not is_supervised), name="prepare-redis")
-            tasks.create_task(self._join(), name="deployment")
+            for number in shards:
+                warns = not is_supervised and number == 0
+                tasks.create_task(prepare_redis(process, warns, number), name="prepare-redis")
+            tasks.create_task(self._joining.run(), name="deployment")
             if process.settings.alert_webhook:
                 tasks.create_task(self._watch(), name="watch")
             if process.listener is not None:
@@ -146,14 +158,9 @@ class Service:
             if process.role != API:
                 tasks.create_task(self.run_worker(), name="worker")
 
-    async def _join(self) -> None:
-        process = self._process
-        async with process.shard.connected(API_TIMEOUT_S, process.outage, process.meter) as client:
-            process.deployment.listeners.redis_peers = client.peers
-            await process.deployment.run(client, process.outage, process.stop, self._timing)
-
     def _limits(self) -> "Limits":
         from redis_scheduler.api.limits import DEFAULT as LIMITS
+        from redis_scheduler.store.token import Allowed
 
         settings = self._process.settings
         return replace(
@@ -165,9 +172,12 @@ class Service:
             idempotency_ttl_s=settings.idempotency_ttl,
             idempotency_bytes=settings.idempotency_bytes,
             token_grace_s=settings.token_grace,
+            allowed=Allowed(settings.token_rate, settings.token_tasks, settings.token_bytes),
             audit_entries=settings.audit_entries,
+            audits_api=settings.audit_api == "on",
             origins=tuple(settings.cors_origins.split()),
             has_open_metrics=settings.api_metrics == "open",
+            replicas=settings.replicas,
             kept=kept_by(settings),
         )
 
@@ -175,22 +185,22 @@ class Service:
         from redis_scheduler.process.alerting import Watch
 
         process = self._process
-        async with process.shard.connected(API_TIMEOUT_S, process.outage) as client:
-            await Watch(process, client, self._name, self._timing).run()
+        async with self._joining.clients(API_TIMEOUT_S) as clients:
+            await Watch(process, clients, self._name, self._timing).run()
 
     async def _run_api(self, listener: socket.socket) -> None:
         from redis_scheduler.api.app import create_app
         from redis_scheduler.api.server import create_server
 
         process, settings, limits = self._process, self._process.settings, self._limits()
-        async with process.shard.connected(API_TIMEOUT_S, process.outage, process.meter) as client:
+        async with self._joining.clients(API_TIMEOUT_S, process.meter, settings.replicas) as clients:
             dashboard = FirstUse(process)
             app = create_app(
-                [client],
+                clients,
                 self._name,
                 process.auth,
                 settings.max_body,
-                [process.deployment],
+                process.deployments,
                 process.stop.is_set,
                 self._timing,
                 limits,
@@ -211,11 +221,12 @@ class Service:
         from redis_scheduler.api.app import create_metrics_app
         from redis_scheduler.api.metrics import MetricsApi
         from redis_scheduler.api.server import create_server
+        from redis_scheduler.store.glance import Glance
 
         process, limits = self._process, self._limits()
-        async with process.shard.connected(API_TIMEOUT_S, process.outage, process.meter) as client:
-            metrics = MetricsApi([client], process.meter, process.snapshots)
-            app = create_metrics_app(client, process.auth, process.deployment, limits, metrics)
+        async with self._joining.clients(API_TIMEOUT_S, process.meter) as clients:
+            metrics = MetricsApi(Glance(clients), process.meter, process.snapshots)
+            app = create_metrics_app(clients[0], process.auth, process.deployment, limits, metrics)
             server = create_server(app, process.settings.shutdown_grace, METRICS_CONNECTIONS, limits)
             await server.run_until(process.stop, process.hurry, listener)
 
@@ -225,46 +236,80 @@ class Service:
             snapshots.write(self._process.meter.read())
             await stop_or_interval(self._process.stop, PUBLISH_S)
 
+    def _warn_of_missing(self, count: int) -> None:
+        """Say it if the worker is to deliver from shards that there are not, or not yet."""
+        shards = self._process.settings.worker_shards
+        missing = [number for number in numbers_in(shards) if number >= count] if shards else []
+        if missing:
+            there = "there is one shard, 0" if count == 1 else f"there are the shards 0 to {count - 1}"
+            warning = f"WORKER_SHARDS={shards}: {there}; of {', '.join(map(str, missing))} nothing is known yet"
+            logger.warning("hazard", warning=warning)
+
     async def run_worker(self) -> None:
         """Deliver until the stop."""
-        from redis_scheduler.engine.busiest import Busiest
         from redis_scheduler.engine.consumer import ShardAccess
         from redis_scheduler.engine.engine import Engine
-        from redis_scheduler.engine.history import Historian
-        from redis_scheduler.engine.observer import Observer, Observers, log_of
-        from redis_scheduler.engine.spanned import SpannedAttempts
+        from redis_scheduler.engine.history import Historian, known
         from redis_scheduler.process.delivering import deliverer_of
         from redis_scheduler.store.history import History
 
         process, settings = self._process, self._process.settings
+        timing = self._timing
         # Each delivery carries the id. Redis must be there for both.
-        if not await finished(process.deployment.joined.wait(), process.stop):
+        if not await finished(process.joined.wait(), process.stop):
             return
         policy = policy_of(settings)
         async with (
-            process.shard.connected(WORKER_TIMEOUT_S, process.outage, process.meter) as client,
-            deliverer_of(process, client.peers, lambda: shard.claims.now_ms()) as deliverer,
+            self._joining.clients(WORKER_TIMEOUT_S, process.meter) as clients,
+            deliverer_of(process, clients, lambda: known(clocks).now_ms()) as deliverer,
         ):
-            process.deployment.tell(deliverer.carry)
-            shard = ShardAccess.of_client(
-                client, self._name, self._timing, kept_by(settings), host_limit_of(settings), breaking_of(settings)
-            )
-            history = History(client, self._name, self._timing)
-            historian = Historian(history, [shard.claims], process.outage, self._timing, process.meter)
-            also_told: list[Observer] = [historian]
-            if settings.metrics_hosts:
-                also_told.append(Busiest(process.meter, settings.metrics_hosts))
-            if process.tracer is not None:
-                also_told.append(SpannedAttempts(process.tracer))
+            for deployment in process.deployments:
+                deployment.tell(lambda _: deliverer.carry(process.id))
+
+            def access(client: RedisClient) -> ShardAccess:
+                limit, breaking = host_limit_of(settings), breaking_of(settings)
+                return ShardAccess.of_client(client, self._name, timing, kept_by(settings), limit, breaking)
+
+            shards = {number: access(client) for number, client in enumerate(clients) if process.delivers_from(number)}
+            self._warn_of_missing(len(clients))
+            first = shards.get(0) or access(clients[0])
+            clocks = {0: first.claims} | {number: shard.claims for number, shard in shards.items()}
+            history = History(clients[0], self._name, timing)
+            historian = Historian(history, clocks, process.outage, timing, process.meter)
             engine = Engine(
-                [shard],
+                shards,
                 deliverer,
                 policy,
                 settings.concurrency,
-                self._timing,
-                Observers(log_of(process.token), *also_told),
+                timing,
+                self._observers(historian),
                 kept_by(settings),
+                len(clients),
+                None if 0 in shards else first.limiting,
             )
+
+            def serve(number: int) -> None:
+                more = access(clients[number]) if process.delivers_from(number) else None
+                if more is not None:
+                    clocks[number] = more.claims
+                engine.serve(number, more)
+
+            self._joining.tell_more(serve)
+            process.report.slots, process.report.seen = engine.slots, historian.seen
             process.meter.on_read += [historian.collect, lambda: tell_slots(process.meter, engine.slots)]
             async with historian.running():
                 await engine.run(process.stop, process.hurry, settings.shutdown_grace)
+
+    def _observers(self, historian: "Historian") -> "Observers":
+        """Return all that are told what becomes of tasks: by the settings also more than log and history."""
+        from redis_scheduler.engine.busiest import Busiest
+        from redis_scheduler.engine.observer import Observer, Observers, log_of
+        from redis_scheduler.engine.spanned import SpannedAttempts
+
+        process, hosts = self._process, self._process.settings.metrics_hosts
+        also_told: list[Observer] = [historian]
+        if hosts:
+            also_told.append(Busiest(process.meter, hosts))
+        if process.tracer is not None:
+            also_told.append(SpannedAttempts(process.tracer))
+        return Observers(log_of(process.token), *also_told)

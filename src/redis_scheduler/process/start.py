@@ -7,13 +7,15 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
+from redis_scheduler.errors import StartError, StoreFull, StoreUnavailable, WrongServer
 from redis_scheduler.logs import Events
 from redis_scheduler.process import health
 from redis_scheduler.process.announcement import announce
 from redis_scheduler.process.credentials import credentials_of
 from redis_scheduler.process.embedded import EmbeddedServer, redis_at
-from redis_scheduler.process.hazards import hazards, open_doors
+from redis_scheduler.process.hazards import UNLIMITED, hazards, open_doors
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process
 from redis_scheduler.process.token import kept_token
@@ -23,7 +25,10 @@ from redis_scheduler.settings import API, WORKER, Settings
 from redis_scheduler.stopping import finished, setting_on
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.configuration import configuration_warnings
+from redis_scheduler.store.generations import generations_of
+from redis_scheduler.store.memory import memory_of
 from redis_scheduler.store.neighbour import neighbours
+from redis_scheduler.store.url import server_of, urls_of_shards
 
 logger = Events(__name__)
 
@@ -70,8 +75,46 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
                 for door in open_doors(settings, process.credentials, listens):
                     logger.info("open-door", door=door)
                 announce(role, settings, process.token, process.listener, process.metrics_listener)
+            await refuse_swapped(process)
             yield process
     logger.info("stopped")
+
+
+async def refuse_swapped(process: Process) -> None:
+    """Raise StartError where REDIS_URL names several servers, and one of them holds another shard than the one that it
+    has there, or one is missing. Of what is away nothing is known yet."""
+    urls = urls_of_shards(process.redis_url)
+    if len(urls) == 1:
+        return
+    # First all are looked at, at once, since some may be silent: a wrong list leaves no mark at any.
+    looks = [_look_at_server(process, number, url, only_looks=True) for number, url in enumerate(urls)]
+    found = await asyncio.gather(*looks, return_exceptions=True)
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    for number, url in enumerate(urls):
+        if found[number]:
+            await _look_at_server(process, number, url, only_looks=False)
+
+
+async def _look_at_server(process: Process, number: int, url: str, only_looks: bool) -> bool:
+    """Return whether the server of a shard answers; mark it as this shard's unless it `only_looks`. Raises
+    StartError."""
+    shard, outage, count = process.shard_at(number), process.outage_at(number), process.listed
+    if only_looks and shard.servers is not None:
+        shard = replace(shard, servers=replace(shard.servers, only_looks=True))
+    outage.must_check = True
+    async with shard.connected(API_TIMEOUT_S, outage) as client:
+        try:
+            await client.ensure_checked()
+            most = (await generations_of([client], process.shards)).most
+        except WrongServer as error:
+            raise StartError(f"REDIS_URL: {server_of(url)}: {error}") from None
+        except (StoreUnavailable, StoreFull):
+            return False
+    if most > count:
+        raise StartError(f"REDIS_URL: names {count} servers, but there are {most} shards: list a server for each")
+    return True
 
 
 @contextlib.asynccontextmanager
@@ -89,21 +132,29 @@ async def _serving(process: Process, server: EmbeddedServer) -> AsyncIterator[No
             ended.set()
 
 
-async def prepare_redis(process: Process, warns: bool) -> None:
-    """Once Redis serves, make the consumer group; with `warns`, say what in its configuration or its keys may do
-    harm."""
+async def prepare_redis(process: Process, warns: bool, number: int = 0) -> None:
+    """Once the Redis of a shard serves, make the consumer group; with `warns`, say what in its configuration or its
+    keys may do harm."""
     done = asyncio.Event()
 
     async def check(client: RedisClient) -> None:
         await client.ensure_checked()
         # Now, and not when it is first needed: Redis may be full by then and refuse it.
         await client.create_group()
-        for warning in await configuration_warnings(client) if warns else ():
-            logger.warning("redis-configuration", warning=warning)
-        # A private Redis has no neighbours.
-        for warning in await neighbours(client, process.auth) if warns and process.settings.redis_url else ():
-            logger.warning("hazard", warning=warning)
+        for warning in await configuration_warnings(client, replicas) if warns else ():
+            if process.is_new(warning):
+                logger.warning("redis-configuration", warning=warning)
+        # A private Redis has no neighbours, and a limit.
+        if warns and process.settings.redis_url:
+            for warning in await neighbours(client, process.auth):
+                logger.warning("hazard", warning=warning)
+            memory = await memory_of(client)
+            is_unlimited = process.role != WORKER and memory is not None and not memory.most_bytes
+            if is_unlimited and process.is_new(UNLIMITED):
+                logger.info("open-door", door=UNLIMITED)
         done.set()
 
-    async with process.shard.connected(API_TIMEOUT_S, process.outage) as client, setting_on(process.stop, done):
-        await process.outage.loop(done, functools.partial(check, client))
+    shard, outage = process.shard_at(number), process.outage_at(number)
+    replicas = 0 if process.role == WORKER else process.settings.replicas
+    async with shard.connected(API_TIMEOUT_S, outage, replicas=replicas) as client, setting_on(process.stop, done):
+        await outage.loop(done, functools.partial(check, client))

@@ -55,7 +55,7 @@ def never_wait(name: str) -> None:
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     before = getattr(sys, name)
     output = Output(before.fileno())
-    stream = io.TextIOWrapper(output, "utf-8", "backslashreplace", line_buffering=True)  # type: ignore[type-var]  # it writes, and no more
+    stream = io.TextIOWrapper(output, "utf-8", "backslashreplace", line_buffering=True)  # type: ignore[type-var]  # it has what writing needs
     setattr(sys, name, stream)
 
     def finish() -> None:
@@ -93,7 +93,7 @@ class Output(io.RawIOBase):
         """Return whether a person reads it."""
         return os.isatty(self._descriptor)
 
-    def write(self, data: bytes, /) -> int:  # type: ignore[override]  # any buffer
+    def write(self, data: bytes, /) -> int:  # type: ignore[override]  # a TextIOWrapper gives bytes
         """Take a line; return its length, also where it was dropped."""
         line = bytes(data)
         with self._lock:

@@ -24,8 +24,10 @@ import time
 from asyncio.subprocess import PIPE
 from asyncio.subprocess import Process as Child
 
+import msgspec
+
 from redis_scheduler import logs
-from redis_scheduler.loading import load, variables
+from redis_scheduler.loading import SOURCES, load, sources, variables
 from redis_scheduler.logs import Events
 from redis_scheduler.metrics.snapshots import Snapshots, leave_counters, shared_memory
 from redis_scheduler.process import health, streams
@@ -129,7 +131,7 @@ class Supervisor:
             *(sys.executable, "-P", "-m", __name__, process.role, *arguments),
             stdin=PIPE,
             pass_fds=tuple(inherited.values()),
-            env=os.environ | variables(settings),
+            env=os.environ | variables(settings) | {SOURCES: msgspec.json.encode(sources(process.settings)).decode()},
             start_new_session=True,
         )
 

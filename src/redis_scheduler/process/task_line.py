@@ -4,10 +4,10 @@
 
 `due` is the intended time; without `ttl` the task was given it as a point in time. `next` is when it fires next if that
 is another time, `acknowledged` what a receiver has said and no worker has written yet, `died` when a dead letter died,
-`left_ms` what was left of a retry's delay when it was paused. What would not stay byte for byte on a line of JSON is
-`data_base64` instead of `data`; a task may have `body` or `body_base64` instead. Members that have their default are
-left out. A series has its `progress`, a task that it made its `occurrence`. `token` is the id of the token with rights
-whose task it is.
+`left_ms` what was left of a delay when it was paused, `again` how often its receiver wanted it again. What
+would not stay byte for byte on a line of JSON is `data_base64` instead of `data`; a task may have `body` or
+`body_base64` instead. Members that have their default are left out. A series has its `progress`, a task that it made
+its `occurrence`. `token` is the id of the token with rights whose task it is.
 """
 
 import base64
@@ -36,7 +36,7 @@ from redis_scheduler.task.failure import FOREIGN_FAILURE
 from redis_scheduler.task.json_text import is_json
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.listing import listing_of
-from redis_scheduler.task.options import NAMES, Options, options_of, with_options
+from redis_scheduler.task.options import NAMES, RETRIES_MOST, Options, options_of, with_options
 from redis_scheduler.task.record import DEFAULT_TYPE, SEAL, UNREADABLE, newer_error, record_tail
 from redis_scheduler.task.record_head import TOKEN_ID
 from redis_scheduler.task.repeat import Occurrence, Progress, repetition_fault, rule_fault
@@ -63,6 +63,7 @@ class _Line(Options, frozen=True):
     webhook: str
     ttl: int | float | UnsetType = UNSET
     attempts: int = 0
+    again: int = 0
     next: str | None = None
     died: str | None = None
     left_ms: int = 0
@@ -107,6 +108,7 @@ def line_of(stored: Stored) -> bytes:
         webhook=record.webhook,
         ttl=UNSET if record.ttl == NO_TTL else record.ttl,
         attempts=stored.attempts,
+        again=record.again if record.options.again_most else 0,
         next=None
         if stored.state == AWAITING or stored.expires_ms in (None, record.due)
         else rfc3339(stored.expires_ms or 0),
@@ -166,7 +168,7 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     if place == DEAD:
         at_ms = _time_ms("died", _text(own, "died"), 0)
     elif place == PAUSED:
-        at_ms = -left_ms if attempts else due_ms
+        at_ms = -left_ms if attempts or left_ms else due_ms
     else:
         # The time of an awaiting task is that of an acknowledgement which does not come over.
         at_ms = due_ms if own["next"] is None or state == AWAITING else _time_ms("next", _text(own, "next"), shift_ms)
@@ -184,6 +186,10 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
         check_times(request.repeat, repetition)
     options = shifted(options_of(request), shift_ms, lambda name, text: _time_ms(name, text, shift_ms))
     tail = record_tail(request.webhook, ttl, name, data, options, content, repetition, token)
+    if again := _whole(own, "again", RETRIES_MOST):
+        if not options.again_most:
+            raise InvalidField("again", "is said of a task without again_most", Code.CONTRADICTION)
+        tail = b',"again":%d%b' % (again, tail)
     mark = _mark(own, due_ms) if options.ack and place != DEAD else b""
     if own["acknowledged"] is not None and not mark:
         raise InvalidField("acknowledged", "is said of a task with ack, and of none that is dead", Code.CONTRADICTION)
@@ -192,8 +198,8 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
 
 
 _OWN = (
-    *("key", "due", "state", "attempts", "next", "died", "left_ms", "acknowledged", "last_failure", "type"),
-    *("token", "data_base64", "progress", "occurrence"),
+    *("key", "due", "state", "attempts", "again", "next", "died", "left_ms", "acknowledged"),
+    *("last_failure", "type", "token", "data_base64", "progress", "occurrence"),
 )
 
 

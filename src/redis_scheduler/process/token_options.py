@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from redis_scheduler.store.token import RIGHTS
+from redis_scheduler.task.alert import ALERT_TYPE
 from redis_scheduler.task.timing import TEN_YEARS_S
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -164,15 +165,15 @@ def _task_bytes(text: str) -> int:
     return task_bytes
 
 
-@_checked(f"must be 1 to {_TYPES_MOST} different types with commas between")
+@_checked(f"must be 1 to {_TYPES_MOST} different types with commas between, none of them {ALERT_TYPE}")
 def _types(text: str) -> tuple[str, ...]:
-    from redis_scheduler.api.requests import check_type
+    from redis_scheduler.api.requests import check_new_type
     from redis_scheduler.errors import InvalidField
 
     found = tuple(text.split(","))
     try:
         for name in found:
-            check_type(name)
+            check_new_type(name)
     except InvalidField:
         raise ValueError from None
     if len(found) > _TYPES_MOST or len(set(found)) < len(found):

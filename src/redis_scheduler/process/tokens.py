@@ -1,19 +1,19 @@
 """The command `redis-scheduler token`: makes, lists, rotates and revokes tokens with rights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from redis_scheduler.errors import SchedulerError, SettingsError
+from redis_scheduler.errors import SchedulerError, SettingsError, StoreUnavailable
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.process.command import note, redis_of, tell
+from redis_scheduler.process.command import all_shards_of, note, tell
 from redis_scheduler.process.token import show_delivery_token, show_public_keys
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.token import FOREVER_MS, Token, digest_of, new_id, new_text
-from redis_scheduler.store.tokens import TOKENS_MOST, Kept, Share, Tokens, Written
+from redis_scheduler.store.tokens import TOKENS_MOST, Kept, Share, Tokens, Written, sum_of
 
 TRIES = 20
 """A change is tried so often, since others may change the token between its reading and its writing."""
@@ -27,7 +27,8 @@ async def manage_tokens(settings: Settings, given: dict[str, Any]) -> bool:
         return show_delivery_token(settings)
     if given["public_key"]:
         return show_public_keys(settings)
-    async with redis_of(settings, may_be_new=given["verb"] == "create") as client:
+    async with all_shards_of(settings, may_be_new=given["verb"] == "create") as (clients, _):
+        client = clients[0]
         tokens = Tokens(client)
         match given["verb"]:
             case "create":
@@ -35,7 +36,7 @@ async def manage_tokens(settings: Settings, given: dict[str, Any]) -> bool:
                 await note(client, settings, "token create", token_id, name=given["name"], can=",".join(given["can"]))
                 return True
             case "list":
-                return await _list(tokens)
+                return await _list(tokens, clients[1:])
             case "revoke":
                 done = await _revoke(tokens, given["id"])
             case _:
@@ -80,12 +81,21 @@ async def _create(tokens: Tokens, given: dict[str, Any]) -> str:
     return token_id
 
 
-async def _list(tokens: Tokens) -> bool:
+async def _list(tokens: Tokens, elsewhere: Sequence[RedisClient]) -> bool:
     rows: list[tuple[str, ...]] = [("id", "name", "may", "types", "limits", "waiting", "expires", "last used")]
-    rows += [_row(kept, await tokens.waiting(kept.id)) for kept in await tokens.all()]
+    kept = await tokens.all()
+    waiting = await tokens.waiting([one.id for one in kept])
+    for other in elsewhere:
+        try:
+            more = await Tokens(other).waiting([one.id for one in kept])
+        except StoreUnavailable as error:
+            tell(f"Shard {other.keys.shard} is away: what waits there is not counted ({error}).")
+        else:
+            waiting = list(map(sum_of, zip(waiting, more, strict=True)))
+    rows += map(_row, kept, waiting)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())  # noqa: T201
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())  # noqa: T201  # the command's output
     return True
 
 

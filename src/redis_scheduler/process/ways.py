@@ -3,7 +3,7 @@
 A process reads files and environment once: its start checks them and tells of them, and its worker goes by the same.
 """
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from functools import lru_cache
 
 from redis_scheduler.delivery.egress import KINDS, LET_THROUGH, Egress, rules
@@ -17,7 +17,7 @@ from redis_scheduler.settings import Settings
 logger = Events(__name__)
 
 
-def egress_of(process: Process, redis_peers: Collection[tuple[str, int]]) -> Egress:
+def egress_of(process: Process, redis_peers: Iterable[tuple[str, int]]) -> Egress:
     """Return the guard. `redis_peers`: see Egress."""
     settings, listeners = process.settings, process.deployment.listeners
     allow, deny = rules(settings.egress_allow), rules(settings.egress_deny)

@@ -73,6 +73,8 @@ def of(shape: Any) -> Callable[[Any], Any]:
 
 TEXTS = of(list[bytes])
 NUMBER = of(int)
+SCANNED = of(tuple[bytes, list[bytes]])
+"""A page of HSCAN, SSCAN or ZSCAN: the cursor of the next page (0: this is the last), and what it lists."""
 
 
 def text_pairs(answer: Any) -> list[tuple[bytes, bytes]]:

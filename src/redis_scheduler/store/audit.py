@@ -6,17 +6,21 @@ examines a live service, and never takes a task that moves for a fault. process/
 Redis ends with it.
 """
 
+import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from redis_scheduler.errors import StoreFull
 from redis_scheduler.store.answer_shape import NUMBER, TEXTS, of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, Keys, text_of
 from redis_scheduler.store.ledger import BESIDE, ENDED, ENTERED
 from redis_scheduler.store.script import Argument, Script
+from redis_scheduler.store.series import are_series_listed, note_series_listed
 from redis_scheduler.store.walk import LOOK_LIMIT, Suspect, Walk, suspect_of
+from redis_scheduler.task.key import shards_of
 from redis_scheduler.task.listing import name_shown
 
 SAMPLE_LIMIT = 10
@@ -88,6 +92,12 @@ FAULTS = {
     "no number": _Fault(
         "counter", "is not a number: what should be counted fails", "set to 0, and the ledger closed by what is `lost`"
     ),
+    "wrong shard": _Fault(
+        "task",
+        "stands in shard {where}, where nobody looks for its key: it is delivered, but the API neither shows nor changes "
+        "it by its key",
+        "",
+    ),
     "foreign key": _Fault(
         "key", "holds what this service did not write: a foreign program has one of its names; move one of the two", ""
     ),
@@ -109,18 +119,24 @@ class Finding:
     text: str
 
 
-async def audit(client: RedisClient, repairs: bool = False) -> AsyncIterator[Finding]:
+async def audit(
+    client: RedisClient, repairs: bool = False, has_all_series: bool | None = None, numbers: Sequence[int] = (1,)
+) -> AsyncIterator[Finding]:
     """Yield each fault once, repaired if `repairs`. It looks at everything that exists during the whole
     audit.
+
+    Series are looked for in their index if that has all (series.py; `has_all_series`, if given, says it), and with
+    `repairs`: then it has them at the end. `numbers`: how many shards there are, and were.
 
     Without `repairs` it writes nothing, but makes the group if that is missing. No call holds Redis for more than about
     a millisecond, unless records are larger than STEP_BYTES, or brings more than heads of records. If StoreFull or
     StoreUnavailable ends it, the next audit finds what is left.
     """
-    walk = Walk(client)
+    is_whole = await are_series_listed(client) if has_all_series is None else has_all_series
+    walk = Walk(client, is_whole or repairs, opens=repairs and not is_whole)
     found = set()
     async for suspects in walk.suspects():
-        for finding in await _faults(client, suspects, repairs):
+        for finding in (*_misplaced(client.keys, suspects, numbers), *await _faults(client, suspects, repairs)):
             if finding not in found:
                 found.add(finding)
                 yield finding
@@ -129,6 +145,19 @@ async def audit(client: RedisClient, repairs: bool = False) -> AsyncIterator[Fin
     for segment in client.keys.segments:
         if await client.optional("HLEN", segment, read=NUMBER) is None:
             yield _finding(client.keys, "foreign key", segment, "", repairs)
+    if repairs and not is_whole and not walk.has_unopened:
+        with contextlib.suppress(StoreFull):  # lists go on by the walk
+            await note_series_listed(client)
+
+
+def _misplaced(keys: Keys, suspects: Sequence[Suspect], numbers: Sequence[int]) -> list[Finding]:
+    """Return the faults of tasks that stand in a shard in which nobody looks for them."""
+    if max(numbers) == 1:
+        return []
+    tasks = [text_of(one.subject) if isinstance(one.subject, bytes) else one.subject for one in suspects]
+    tasks = [key for key, one in zip(tasks, suspects, strict=True) if one.what == "task"]
+    away = [key for key in tasks if keys.shard not in shards_of(key, numbers)]
+    return [_finding(keys, "wrong shard", key, str(keys.shard), False) for key in away]
 
 
 async def sample(client: RedisClient) -> list[Finding]:
@@ -151,7 +180,7 @@ async def sample(client: RedisClient) -> list[Finding]:
             suspects.append(Suspect("task", head.key))
         elif (record := await walk.record(head)) is not None:
             # Without its type and labels: only the doctor needs the command that asks for it.
-            suspects.append(suspect_of(head, record)._replace(listed=None))
+            suspects.append(suspect_of(head, record, False)._replace(listed=None))
     for place in (keys.entries, keys.failures):
         suspects += [Suspect("member", key) for key in await some("HRANDFIELD", place, SAMPLE_LIMIT)]
     for place in (keys.due, keys.paused, keys.awaiting, keys.held, keys.dead):

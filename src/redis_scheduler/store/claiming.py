@@ -12,14 +12,14 @@ from redis_scheduler.store.keys import GROUP, WAITING, text_of
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.sweep import Sweeps
 from redis_scheduler.task.claim import Claim, Entry
-from redis_scheduler.task.failure import read_attempts, read_mark, status_of
+from redis_scheduler.task.failure import is_told_to_run, read_attempts, read_mark, status_of
 from redis_scheduler.task.record import read_record
 from redis_scheduler.task.timing import Timing
 
 if TYPE_CHECKING:
     from redis_scheduler.store.vault import Vault
 
-PROMOTE, LOAD, RENEW, ENTRY = map(Script, ("promote", "load", "renew", "entry"))
+PROMOTE, CLAIM, LOAD, RENEW, ENTRY = map(Script, ("promote", "claim", "load", "renew", "entry"))
 RELEASE, RETIRE = Script("release"), Script("retire")
 
 
@@ -33,6 +33,14 @@ class Promotion:
     claims: list[Claim] = field(default_factory=list)
     is_all_paused: bool = False
     """Whether all is paused: then nothing was moved or claimed."""
+
+
+@dataclass(slots=True)
+class Claimed:
+    """What a claim brought: claims that were read, and entries that are still to be loaded."""
+
+    claims: list[Claim] = field(default_factory=list)
+    rest: list[Entry] = field(default_factory=list)
 
 
 class Claiming(Sweeps):
@@ -64,6 +72,25 @@ class Claiming(Sweeps):
         )
         self._hear_time(now_ms)
         return promotion
+
+    async def claim(self, limit: int, waited: Entry | None = None) -> Claimed:
+        """Claim and lease at most `limit` entries that nobody has, without waiting for any, and that which the reader
+        has `waited` for; read the tasks of the first: about `load_bytes`."""
+        claimed, now_ms = await self.client.run(
+            CLAIM.bind(
+                self.client.keys,
+                limit=limit,
+                group=GROUP,
+                consumer=self.name,
+                idle_ms=self._timing.lease_idle_ms,
+                room=self._timing.load_bytes,
+                waited="" if waited is None else waited.id,
+                waited_key="" if waited is None else waited.key,
+            ),
+            functools.partial(_claimed, self.client.keys.vault),
+        )
+        self._hear_time(now_ms)
+        return claimed
 
     async def load(self, entries: Sequence[Entry]) -> tuple[list[Claim], int]:
         """Lease entries that are pending for this consumer, and read the tasks of the first: about `load_bytes`, one at
@@ -121,6 +148,8 @@ class Claiming(Sweeps):
                 consumer=self.name,
                 waiting=WAITING,
                 window_ms=self._timing.window_ms,
+                interval_ms=self._timing.sweep_waiting_interval_ms,
+                ring_below_ms=self._timing.ring_below_ms,
             ),
             booleans(len(claims)),
         )
@@ -170,12 +199,22 @@ _PENDING = of(list[tuple[bytes, bytes, int, int]])
 def _promotion(vault: "Vault | None", answer: Any) -> tuple[Promotion, int]:
     moved, wait_us, now_ms, rows = answer
     numbers(3)([moved, wait_us, now_ms])
-    found = [
+    wait_s = None if wait_us < 0 else wait_us / 1_000_000
+    return Promotion(max(0, moved), wait_s, _claims_of(vault, rows), is_all_paused=moved < 0), now_ms
+
+
+def _claimed(vault: "Vault | None", answer: Any) -> tuple[Claimed, int]:
+    now_ms, rows, rest = answer
+    entries = [Entry(entry_id.decode(), text_of(key)) for entry_id, key in zip(rest[::2], rest[1::2], strict=True)]
+    return Claimed(_claims_of(vault, rows), entries), NUMBER(now_ms)
+
+
+def _claims_of(vault: "Vault | None", rows: Any) -> list[Claim]:
+    """Return the claims that a script has read: of each the entry's id, key, record and failure."""
+    return [
         _claim(Entry(entry_id.decode(), text_of(key)), record, failure, vault)
         for entry_id, key, record, failure in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
     ]
-    wait_s = None if wait_us < 0 else wait_us / 1_000_000
-    return Promotion(max(0, moved), wait_s, found, is_all_paused=moved < 0), now_ms
 
 
 def _loaded(entries: Sequence[Entry], vault: "Vault | None", answer: Any) -> tuple[list[Claim], list[str], int, int]:
@@ -197,7 +236,9 @@ def _loaded(entries: Sequence[Entry], vault: "Vault | None", answer: Any) -> tup
 def _claim(entry: Entry, stored: bytes, failure: bytes | None, vault: "Vault | None") -> Claim:
     attempts, last_failure = read_attempts(failure)
     record = read_record(stored) if vault is None else vault.read_record(entry.key, stored)
-    claim = Claim(entry.id, entry.key, record, attempts, entry.tries, mark=read_mark(failure))
+    claim = Claim(entry.id, entry.key, record, attempts, entry.tries)
+    if failure is not None:
+        claim.mark, claim.is_told_to_run = read_mark(failure), is_told_to_run(failure)
     if attempts:
         if vault is not None:
             last_failure = vault.open_failure(entry.key, last_failure)

@@ -162,6 +162,7 @@ class Claims(Claiming):
                 window_ms=self._timing.window_ms,
                 most=self._timing.waiting_most,
                 interval_ms=self._timing.sweep_waiting_interval_ms,
+                ring_below_ms=self._timing.ring_below_ms,
                 clock_set_least_ms=self._timing.clock_set_least_ms,
             ),
             lambda answer: each_of(RetryAnswer, answer, len(failed)),
@@ -184,7 +185,16 @@ class Claims(Claiming):
     async def expect(self, taken_on: Sequence[Unsettled]) -> list[bool]:
         """Let tasks wait for an acknowledgement for their delay; return for each whether it took effect."""
         return await self.client.run(
-            EXPECT.bind(self.client.keys, taken_on, group=GROUP, consumer=self.name), booleans(len(taken_on))
+            EXPECT.bind(
+                self.client.keys,
+                taken_on,
+                group=GROUP,
+                consumer=self.name,
+                look_interval_ms=self._timing.look_interval_ms,
+                interval_ms=self._timing.sweep_waiting_interval_ms,
+                ring_below_ms=self._timing.ring_below_ms,
+            ),
+            booleans(len(taken_on)),
         )
 
     async def bury(self, failed: Sequence[Unsettled], follow_ups: Mapping[int, NewTask] = NO_FOLLOW_UPS) -> list[bool]:

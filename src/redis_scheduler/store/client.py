@@ -5,32 +5,44 @@ that loses its connection is sent once more. The other files of this room say wh
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 import redis.asyncio
-from redis.exceptions import InvalidResponse, NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
+from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable, WrongServer
 from redis_scheduler.logs import Events
 from redis_scheduler.metrics.family import REDIS_ERRORS
 from redis_scheduler.metrics.meter import UNREAD, Meter
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.store.answer_shape import WrongAnswer, as_it_is, interpreted
-from redis_scheduler.store.connection import connect, drop_idle
+from redis_scheduler.store.check import Servers, place, refusal_of
+from redis_scheduler.store.connection import FollowingConnection, connect, drop_idle
 from redis_scheduler.store.keys import GROUP, Keys
 from redis_scheduler.store.outage import Outage
-from redis_scheduler.store.refusal import is_elsewhere, is_lost, is_no_group, name_command, refused_calls, translated
-from redis_scheduler.store.script import Argument, Call, Script
+from redis_scheduler.store.refusal import (
+    away,
+    is_elsewhere,
+    is_lost,
+    is_no_group,
+    moving,
+    name_command,
+    suspected,
+    translated,
+)
+from redis_scheduler.store.script import Argument, Call
+from redis_scheduler.store.url import location_of
+from redis_scheduler.store.way import way_of
 
 logger = Events(__name__)
 
 T = TypeVar("T")
 
 
-_CHECK = Script("check")
+ASK_S = 1.0
+"""Who is asked where the master is has so long to answer."""
 
 _GROUP_LOST = (
     "Redis was flushed, or the queue's consumer group destroyed: the group is made anew, and the service goes on. "
@@ -39,32 +51,48 @@ _GROUP_LOST = (
 
 
 class RedisClient:
-    """Commands and scripts to one Redis.
+    """Commands and scripts to the Redis of one shard, by its URL (url.py: `urls_of_shards`).
 
     `timeout_s` bounds each send and its answer; a call takes at most two of them. `outage` is told of every call, so
-    that the process logs when Redis goes and comes back; `meter` counts calls of scripts, and errors.
+    that the process logs when Redis goes and comes back; `meter` counts calls of scripts, and errors. `servers`: those
+    of all shards, where each has one of its own.
     """
 
     def __init__(
-        self, url: str, timeout_s: float, keys: Keys, outage: Outage | None = None, meter: Meter = UNREAD
+        self,
+        url: str,
+        timeout_s: float,
+        keys: Keys,
+        outage: Outage | None = None,
+        meter: Meter = UNREAD,
+        servers: Servers | None = None,
     ) -> None:
         self.url = url
         self.timeout_s = timeout_s
         self.keys = keys
         """The keys of the shard that this Redis holds: whoever has the client names them by it."""
+        self._servers = servers
         self.outage = outage or Outage()
         self._meter = meter
         self.lost_answers = 0
         """Sends and connects that were not answered, since ever. A send may have been applied all the same."""
         self.peers: set[tuple[str, int]] = set()
         """Addresses and ports of this Redis: those that were connected to lately."""
+        location = location_of(url)
+        self.is_cluster = location.kind == "cluster"
+        self._way = way_of(location, keys.tag, min(timeout_s, ASK_S))
         self._resolver = Resolver()
         self._redis = self.connect(timeout_s)
 
     def connect(self, timeout_s: float, single_connection: bool = False) -> redis.asyncio.Redis:
         """Return a client of the library with connections of its own to the same Redis."""
         connect_timeout_s = min(timeout_s, self.timeout_s)
-        return connect(self.url, self._resolver, timeout_s, connect_timeout_s, single_connection, self.peers)
+        return connect(self.url, self._resolver, timeout_s, connect_timeout_s, single_connection, self.peers, self._way)
+
+    @property
+    def server(self) -> str:
+        """What tells the server of this shard from others: shards may have one in common."""
+        return " ".join(sorted(f"{address} {port}" for address, port in self.peers)) or self.url
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -96,12 +124,26 @@ class RedisClient:
     async def optional(self, *arguments: Argument, read: Callable[[Any], Any] = as_it_is) -> Any:
         """Send a command that the service can do without. None if Redis refuses it, or `read` does not take its
         answer."""
+        [found] = await self.optionals([arguments], read)
+        return found
 
-        async def send() -> Any:
+    async def optionals(self, commands: Sequence[Sequence[Argument]], read: Callable[[Any], T]) -> list[T | None]:
+        """Send such commands at once; return what each came to."""
+
+        async def send() -> list[T | None]:
+            pool = self._redis.connection_pool
+            connection = await pool.get_connection()
             try:
-                return interpreted(str(arguments[0]), read, await self._execute(*arguments))
-            except (ResponseError, WrongAnswer):
-                return None
+                await connection.send_packed_command(connection.pack_commands(commands))
+                answers: list[T | None] = []
+                for command in commands:
+                    try:
+                        answers.append(interpreted(str(command[0]), read, await connection.read_response()))
+                    except (ResponseError, WrongAnswer):
+                        answers.append(None)
+                return answers
+            finally:
+                await pool.release(connection)
 
         return await self.resending(send)
 
@@ -110,14 +152,18 @@ class RedisClient:
         answer."""
         return await self.resending(lambda: self._evaluate(call, read))
 
-    async def _evaluate(self, call: Call, read: Callable[[Any], T]) -> T:
+    async def _evaluate(
+        self, call: Call, read: Callable[[Any], T], execute: Callable[..., Awaitable[Any]] | None = None
+    ) -> T:
+        execute = execute or self._execute
         script, keys, arguments = call
+        form = script.in_cluster if self.is_cluster else script
         began_ns = time.monotonic_ns()
         try:
             try:
-                answer = await self._execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
+                answer = await execute("EVALSHA", form.sha, len(keys), *keys, *arguments)
             except NoScriptError:
-                answer = await self._execute("EVAL", script.text, len(keys), *keys, *arguments)
+                answer = await execute("EVAL", form.text, len(keys), *keys, *arguments)
         except ResponseError as error:
             name_command(error, script.text)
             raise
@@ -149,20 +195,28 @@ class RedisClient:
                     raise
         except TimeoutError as error:
             self.lost_answers += 1
-            away = StoreUnavailable("Redis is not available: no answer in time")
+            late = StoreUnavailable("Redis is not available: no answer in time")
+            late.shard = self.outage.shard
             self._meter.add(REDIS_ERRORS, "away")
-            self.outage.begin(away)
-            raise away from error
+            self._begin_outage(late)
+            self.look_anew(error)
+            raise late from error
         except StoreFull:
             self._meter.add(REDIS_ERRORS, "full")
             raise
         except StoreUnavailable as error:
+            error.shard = self.outage.shard
             self._meter.add(REDIS_ERRORS, "refused" if isinstance(error, StoreRefused) else "away")
             if not has_checked:
-                self.outage.begin(error)
+                self._begin_outage(error)
                 # After a failover the address may lead to another server, but these connections do not.
                 await drop_idle(self._redis)
             raise
+
+    def _begin_outage(self, error: StoreUnavailable) -> None:
+        if not self.outage.has_served:
+            error.args = (suspected(error, self.url),)
+        self.outage.begin(error)
 
     async def ensure_checked(self) -> None:
         """See, if it is not known, that Redis serves all that the service needs. Raises as `resending` does."""
@@ -176,51 +230,49 @@ class RedisClient:
         """See that Redis serves all that the service needs. If it does, the outage is over. Raises StoreRefused, or as
         a call."""
         try:
-            answer = await self._resending(self._send_check)
+            refused = await self._resending(self._send_check)
+        except WrongServer:
+            raise
         except StoreRefused as error:
-            refused: str | None = str(error)
-        else:
-            texts = [text.decode(errors="replace") for text in answer]
-            refused = refused_calls(list(zip(texts[::3], texts[1::3], texts[2::3], strict=True)))
+            refused = str(error)
+        if refused and self._way is not None and moving(ResponseError(refused)):
+            raise self.meaning(ResponseError(refused))
         if refused:
-            raise StoreRefused(refused + (await self._place() if is_elsewhere(refused) else ""))
+            raise StoreRefused(refused + (await place(self._execute) if is_elsewhere(refused) else ""))
         self.outage.end()
 
-    async def _send_check(self) -> list[bytes]:
-        # Redis may know the script already, and would not need EVAL for it; but it will for the next one.
-        one = await self._execute("EVAL", "return 1", 0)
-        of_nobody = {
-            "writer": self.keys.writer("", "check"),
-            "type_index": self.keys.type_index(""),
-            "minute": self.keys.minute(0),
-        }
-        answer = await self._evaluate(_CHECK.bind(self.keys, **of_nobody, group=GROUP), as_it_is)
-        is_table = isinstance(answer, list) and len(answer) % 3 == 0 and all(isinstance(text, bytes) for text in answer)
-        if one != 1 or not is_table:
-            raise InvalidResponse("not what a script returns")
-        return cast(list[bytes], answer)
-
-    async def _place(self) -> str:
-        """Return what REDIS_URL leads to if it is no master and Redis says so; else nothing."""
-        with contextlib.suppress(RedisError, OSError):
-            match await self._execute("ROLE"):
-                case [b"sentinel", *_]:
-                    return "; this is a Sentinel: REDIS_URL must name the Redis that it watches"
-                case [b"slave", bytes(host), port, *_]:
-                    return f"; this is a replica of {host.decode(errors='replace')}:{port}"
-        return ""
+    async def _send_check(self) -> str | None:
+        return await refusal_of(self.keys, self._execute, self._evaluate, self._servers)
 
     def lost(self, error: Exception) -> StoreUnavailable | StoreFull:
         """Return what an error of another connection means. The next call first checks what Redis serves."""
-        meaning = translated(error)
+        meaning = self.meaning(error)
         self._meter.add(REDIS_ERRORS, "full" if isinstance(meaning, StoreFull) else "away")
         self.outage.must_check = True
         if not isinstance(meaning, StoreRefused | StoreFull):
             self.outage.begin(meaning)
         return meaning
 
+    def meaning(self, error: Exception) -> StoreUnavailable | StoreFull:
+        """Return our error for one of Redis. The next connection asks for the master anew if it may be elsewhere."""
+        if self._way is None:
+            return translated(error)
+        code = moving(error)
+        if code is not None or is_lost(error):
+            self._way.forget(error)
+        return away(code) if code else translated(error)
+
+    def look_anew(self, error: Exception) -> None:
+        """Have the next call ask where the master is, if that is asked at all."""
+        if self._way is not None:
+            self._way.forget(error)
+
+    def leads_elsewhere(self, connected: redis.asyncio.Redis) -> bool:
+        """Whether a client with a single connection leads to another server than the master by now."""
+        return isinstance(connected.connection, FollowingConnection) and not connected.connection.leads_there
+
     async def _resending(self, send: Callable[[], Awaitable[T]]) -> T:
-        has_lost_connection = has_created_group = False
+        was_sent_again = has_created_group = False
         while True:
             try:
                 return await send()
@@ -230,9 +282,11 @@ class RedisClient:
                     await self.create_group()
                     continue
                 self.lost_answers += is_lost(error) or isinstance(error, WrongAnswer)
-                if not is_lost(error) or has_lost_connection:
-                    raise translated(error) from error
-                has_lost_connection = True
+                meaning = self.meaning(error)
+                has_moved = self._way is not None and moving(error) is not None
+                if not (is_lost(error) or has_moved) or was_sent_again:
+                    raise meaning from error
+                was_sent_again = True
 
     async def create_group(self) -> None:
         """Make the queue and its consumer group if they are missing: at id 0, so that no entry is passed over."""
@@ -240,9 +294,9 @@ class RedisClient:
             await self._execute("XGROUP", "CREATE", self.keys.queue, GROUP, "0", "MKSTREAM")
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
-                raise translated(error) from error
+                raise self.meaning(error) from error
         except (RedisError, OSError) as error:
-            raise translated(error) from error
+            raise self.meaning(error) from error
         else:
             fields = {"queue": self.keys.queue, "group": GROUP}
             if self.outage.has_seen_group:

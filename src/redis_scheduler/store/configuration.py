@@ -11,14 +11,15 @@ CONFIGURATION = (
 
 BELL_REFUSED = (
     "the user in REDIS_URL may not PUBLISH to {bell}: a task that is due within a second of its schedule may be "
-    "that late; see the smallest ACL in RELIABILITY.md"
+    "that late, over N shards within N/2 s; see the smallest ACL in RELIABILITY.md"
 )
 
 
-async def configuration_warnings(client: RedisClient) -> list[str]:
+async def configuration_warnings(client: RedisClient, replicas: int = 0) -> list[str]:
     """Return what of the server's configuration and the user's rights may lose tasks or delay them.
 
-    What the user may not ask, as on managed servers, is taken to be right.
+    `replicas`: so many must have what the API writes. What the user may not ask, as on managed servers, is taken to be
+    right.
     """
     # Not by CONFIG, which managed servers do not permit.
     answer: bytes = await client.optional("INFO", read=of(bytes)) or b""
@@ -36,6 +37,13 @@ async def configuration_warnings(client: RedisClient) -> list[str]:
         warnings.append(
             "this is a replica that takes writes: what it is given is lost when it follows its master again"
         )
-    if await client.optional("PUBLISH", client.keys.bell, "") is None:
+    connected = info.get("connected_slaves", "")
+    if connected.isdecimal() and int(connected) < replicas:
+        warnings.append(
+            f"REPLICAS={replicas}, but the master has {connected}: what the API writes is answered by 503 until it has as "
+            "many"
+        )
+    rings = ("SPUBLISH", "PUBLISH") if client.is_cluster else ("PUBLISH",)
+    if all([await client.optional(ring, client.keys.bell, "") is None for ring in rings]):
         warnings.append(BELL_REFUSED.format(bell=client.keys.bell))
     return warnings

@@ -6,6 +6,7 @@ tests/unit/test_libraries.py names those that a release has changed.
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -17,12 +18,14 @@ from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from redis_scheduler.resolver import NotFound, Resolver
 from redis_scheduler.store import url as redis_url
 from redis_scheduler.store.answer import BoundedParser
 from redis_scheduler.store.script import Argument
+from redis_scheduler.store.url import Address
+from redis_scheduler.store.way import Credentials, Way
 
 PEERS_MOST = 100
 """So many addresses of a Redis are remembered."""
@@ -59,6 +62,58 @@ class AddressedConnection(Connection):
         if "ssl" in arguments:
             arguments["server_hostname"] = self.host
         return arguments | {"host": self._address}
+
+
+class FollowingConnection(AddressedConnection):
+    """Mixed into connections that ask where the master is, each time they connect."""
+
+    way: Way
+
+    async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
+        """Connect to the master, unless this connection leads there. Raises RedisError or OSError."""
+        if self.is_connected:
+            if self.leads_there:
+                return
+            await self.disconnect(nowait=True)
+        self.host, self.port = await self.way.master()
+        try:
+            await super().connect_check_health(check_health, retry_socket_connect)
+            if self.way.sees_role:
+                await self._see_role()
+        except (RedisError, OSError) as error:
+            self.way.forget(error)
+            await self.disconnect(nowait=True)
+            raise
+
+    @property
+    def leads_there(self) -> bool:
+        """Whether it leads to where the master was found last."""
+        return (self.host, self.port) == self.way.address
+
+    async def _see_role(self) -> None:
+        await self.send_command("ROLE", check_health=False)
+        try:
+            role, *_ = await self.read_response()
+        except ResponseError:  # the user may not ask
+            return
+        if role != b"master":
+            raise RedisConnectionError(f"{self.host}:{self.port} is no master yet, or no more")
+
+
+async def _ask(
+    kind: type[Connection], options: Mapping[str, Any], address: Address, shown: Credentials, *command: str
+) -> Any:
+    """Send one command over a connection of its own, which is made as those to the servers are."""
+    given = dict(options) | {"host": address[0], "port": address[1], "db": 0}
+    if shown is not None:
+        given["username"], given["password"] = shown
+    connection = kind(**given)
+    try:
+        await connection.connect()
+        await connection.send_command(*command)
+        return await connection.read_response()
+    finally:
+        await connection.disconnect(nowait=True)
 
 
 WRITE_BUFFER_BYTES = 65_536
@@ -102,15 +157,18 @@ def connect(
     connect_timeout_s: float,
     single_connection: bool = False,
     peers: set[tuple[str, int]] | None = None,
+    way: Way | None = None,
 ) -> redis.asyncio.Redis:
     """Return a client of the library: RESP2 answers as they come, no resends, no callbacks.
 
-    `timeout_s` bounds each send and each answer. `peers` gets each address and port that is connected to.
+    `timeout_s` bounds each send and each answer. `peers` gets each address and port that is connected to. `way`: how
+    the master is found, where the URL does not name it.
     """
+    url = redis_url.location_of(url).url
     is_unix = url.startswith("unix:")
     keepalive = {} if is_unix else {"socket_keepalive": True}
     client = redis.asyncio.Redis.from_url(
-        redis_url.parse(url),
+        url,
         **keepalive,
         protocol=2,
         parser_class=BoundedParser,
@@ -125,11 +183,14 @@ def connect(
         # The library takes what is no UTF-8 in the name of a folder for another character.
         pool.connection_kwargs["path"] = os.fsdecode(unquote_to_bytes(urlsplit(url).path))
     mixed_in = (LeanConnection,) if is_unix else (LeanConnection, AddressedConnection)
-    pool.connection_class = type(
+    kind = pool.connection_class = type(
         "Connection",
         (*mixed_in, pool.connection_class),
         {"resolver": resolver, "peers": set() if peers is None else peers},
     )
+    if way is not None:
+        way.ask = functools.partial(_ask, kind, pool.connection_kwargs)
+        pool.connection_class = type("Connection", (FollowingConnection, kind), {"way": way})
     client.response_callbacks.clear()
     return client
 

@@ -16,7 +16,12 @@ KEY_BYTES = 1_000
 """Longer keys are not listed. The service's own have 22; a cursor holds one, and must fit into a request's head."""
 
 Position = tuple[str, ...]
-"""Where a task stands in the list: place, stream id or score, key. Empty: the start."""
+"""Where a task stands in the list: place, stream id or score, key; in a list of several shards also the number of its
+shard. Empty: the start."""
+
+
+PLACES = ("queue", "due", "paused", "awaiting", "held")
+"""Where what is to be delivered stands, in the order in which it is listed."""
 
 
 def positions(place: str, pairs: Iterable[tuple[bytes, bytes]]) -> list[Position]:
@@ -43,8 +48,8 @@ def encode_cursor(position: Position) -> str:
 # Foreign hands may have set any score and any key: a cursor of such a place is taken back, too.
 _SCORE = re.compile(r"-?(inf|[0-9]{1,25}(\.[0-9]{1,25})?(e[+-]?[0-9]{1,3})?)")
 _POSITION = {
-    "queue": re.compile(r"[0-9]{1,20}-[0-9]{1,20}"),
-    **dict.fromkeys(("due", "paused", "awaiting", "held", "type", "label", "dead"), _SCORE),
+    "queue": re.compile(r"[0-9]{1,20}-[0-9]{1,20}(@[0-9]{1,2})?"),
+    **dict.fromkeys((*PLACES[1:], "type", "label", "series", "dead"), _SCORE),
 }
 
 
@@ -57,17 +62,25 @@ def from_time(place: str, at_ms: int | None) -> Position:
     return (place,) if at_ms is None else (place, str(at_ms), "")
 
 
+def place_of(cursor: str) -> str:
+    """Return the place that a cursor names, whatever else is in it."""
+    return _text_of(cursor).partition(" ")[0]
+
+
 def decode_cursor(cursor: str | None, places: set[str]) -> Position:
     """Return the position in a cursor, empty for None. Raises InvalidField unless it is one of ours, in these
     places."""
     if cursor is None:
         return ()
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        text = ""
-    match text.split(" ", 2):
+    match _text_of(cursor).split(" ", 2):
         case [place, at, key] if place in places and _POSITION[place].fullmatch(at) and len(key) <= KEY_BYTES:
-            if place != "queue" or all(int(number) <= ID_LAST for number in at.split("-")):
+            if place != "queue" or all(int(number) <= ID_LAST for number in at.partition("@")[0].split("-")):
                 return (place, at, key)
     raise InvalidField("cursor", "must be the `next` of an earlier answer of the same list, as it was")
+
+
+def _text_of(cursor: str) -> str:
+    try:
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        return ""

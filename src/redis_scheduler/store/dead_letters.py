@@ -1,16 +1,15 @@
 """What is read of the dead letters: pages of them, and how many there are of each kind."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from redis_scheduler.store.answer_shape import NUMBER, of, sized
-from redis_scheduler.store.cursor import decode_cursor, from_time
+from redis_scheduler.store.answer_shape import NUMBER, SCANNED, sized
+from redis_scheduler.store.cursor import Position, decode_cursor, from_time
 from redis_scheduler.store.filters import ANY, Filters, host_of
 from redis_scheduler.store.keys import text_of
 from redis_scheduler.store.stored import Stored, score_ms
-from redis_scheduler.store.views import LOOK_S as PAGE_LOOK_S
-from redis_scheduler.store.views import PAGE_BYTES, Page, Views
+from redis_scheduler.store.views import USUAL, Page, Reading, Views
 from redis_scheduler.store.walk import STEP_BYTES, Walk
 from redis_scheduler.task.failure import error_of, read_attempts
 
@@ -25,8 +24,6 @@ FAILING_MOST = 200
 
 GROUPS_MOST = 1_000
 """So many groups are answered, at most: the largest."""
-
-_SCANNED = of(tuple[bytes, list[bytes]])
 
 
 @dataclass(slots=True)
@@ -60,20 +57,19 @@ class DeadLetters(Views):
         limit: int,
         cursor: str | None,
         filters: Filters = ANY,
-        look_s: float = PAGE_LOOK_S,
-        most_bytes: int = PAGE_BYTES,
+        reading: Reading = USUAL,
     ) -> Page:
         """Return the dead letters that the filters want, the newest first.
 
         The cost grows with the page. They are filtered while reading, so a page of one type may be short. Raises
         InvalidRequest for a cursor that is not one of ours.
         """
-        walk = self._sorted(
-            self.client.keys.dead,
-            decode_cursor(cursor, {"dead"}) or from_time("dead", filters.died_before_ms),
-            is_down=True,
-        )
-        return await self._gathered(walk, limit, filters, True, look_s, most_bytes)
+        return await self._gathered(self.walk_dead(cursor, filters), limit, filters, reading, is_dead=True)
+
+    def walk_dead(self, cursor: str | None, filters: Filters) -> AsyncIterator[list[Position]]:
+        """Walk the dead letters, the newest first, behind the place of a cursor. Raises as `dead_page` does."""
+        position = decode_cursor(cursor, {"dead"}) or from_time("dead", filters.died_before_ms)
+        return self._sorted(self.client.keys.dead, position, is_down=True)
 
     async def groups(self, filters: Filters = ANY, look_s: float = LOOK_S) -> Groups:
         """Count the newest dead letters that the filters want by host and error: of those that can be looked at within
@@ -99,7 +95,9 @@ class DeadLetters(Views):
         """Count tasks whose last attempt failed by host and error, the dead among them: of some of them, if there are
         many; the largest group first."""
         failures = self.client.keys.failures
-        _, pairs = await self.client.command("HSCAN", failures, "0", "COUNT", FAILING_MOST, read=_SCANNED)
+        # The user in REDIS_URL may not be allowed to ask.
+        page = await self.client.optional("HSCAN", failures, "0", "COUNT", FAILING_MOST, read=SCANNED)
+        _, pairs = page or (b"0", [])
         found = dict[tuple[str, str], Group]()
         letters = [(text_of(key), 0) for key in pairs[: 2 * FAILING_MOST : 2]]
         if letters:

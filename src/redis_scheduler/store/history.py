@@ -3,7 +3,7 @@
 A small hash each, in the first shard: numbers by their names (tally.py). They expire, so nothing has to be dropped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from redis_scheduler.store.answer_shape import TEXTS, of
@@ -48,17 +48,17 @@ class History:
         )
         await self._client.run(call, _TALLIED)
 
-    async def minute(self, number: int) -> dict[str, int]:
-        """Return what happened in a minute; nothing if it is no more kept."""
-        return await self._numbers(self._client.keys.minute(number))
+    async def minutes(self, numbers: Sequence[int]) -> list[dict[str, int]]:
+        """Return what happened in each of these minutes; nothing of one that is no more kept."""
+        return await self._read([self._client.keys.minute(number) for number in numbers])
 
-    async def hour(self, number: int) -> dict[str, int]:
-        """Return what happened in an hour; nothing if it is no more kept."""
-        return await self._numbers(self._client.keys.hour(number))
+    async def hours(self, numbers: Sequence[int]) -> list[dict[str, int]]:
+        """Return what happened in each of these hours; nothing of one that is no more kept."""
+        return await self._read([self._client.keys.hour(number) for number in numbers])
 
-    async def _numbers(self, key: str) -> dict[str, int]:
-        found: dict[str, int] = await self._client.command("HGETALL", key, read=_numbers)
-        return found
+    async def _read(self, names: Sequence[str]) -> list[dict[str, int]]:
+        found = await self._client.optionals([("HGETALL", name) for name in names], _numbers)
+        return [one or {} for one in found]
 
 
 def _numbers(answer: Any) -> dict[str, int]:

@@ -31,7 +31,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     tasks.
 
     who: the id of a token with rights, or `api` for the service's own; name: of that token. via: `dashboard`, `api` or
-    `command`. status: of the answer; a 503 says that nobody knows whether it was done.
+    `command`. status: of the answer; another than 200 says that nobody knows whether it was done, or all of it.
     """
 
     who: str
@@ -66,6 +66,11 @@ class Journal:
         self._client = client
         self._most = most
 
+    @property
+    def is_away(self) -> bool:
+        """Whether its Redis is known to be away."""
+        return self._client.outage.is_away
+
     async def note(self, note: Note) -> int:
         """Add a note; return its number."""
         entry = msgspec.json.encode(note)
@@ -76,17 +81,26 @@ class Journal:
         """Return the newest entries, or those with numbers below one, the newest first; and the lowest number, if there
         are further ones below it."""
         if before is None:
-            info = await self._client.optional("XINFO", "STREAM", self._client.keys.journal, read=_last)
-            before = (info or 0) + 1
+            before = await self._last() + 1
         first = max(0, before - limit)
         command = ("XRANGE", self._client.keys.journal, first, f"({before}-0", "COUNT", limit + 1)
         rows = await self._client.command(*command, read=_ROWS)
         found = [entry for row in rows if (entry := _entry(*row)) is not None]
         return found[::-1], first if rows and first > 1 and before > 1 else None
 
+    async def _last(self) -> int:
+        """Return the number of the last entry, also where the user may not ask for it; 0: there is none."""
+        journal = self._client.keys.journal
+        last = await self._client.optional("XINFO", "STREAM", journal, read=_last)
+        if last is not None:
+            return int(last)
+        kept = await self._client.command("XLEN", journal, read=NUMBER)
+        rows = await self._client.command("XRANGE", journal, "-", "+", "COUNT", 1, read=_ROWS)
+        return _number(rows[0][0]) + kept - 1 if rows else 0
+
 
 def _last(answer: Any) -> int:
-    """Return the number of the last entry."""
+    """Return the number of the last entry that there ever was."""
     fields = of(list[Any])(answer)
     said = dict(zip(fields[::2], fields[1::2], strict=True))
     return _number(said[b"last-generated-id"])

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from redis_scheduler.task.label import LABEL_MARK
-from redis_scheduler.task.listing import TOKEN_MARK
+from redis_scheduler.task.listing import SERIES, TOKEN_MARK
 
 if TYPE_CHECKING:  # it loads a library that most deployments do not use
     from redis_scheduler.store.vault import Vault
@@ -20,14 +20,8 @@ WAITING = "waiting"
 """The consumer that holds entries which wait for a retry, or were released: nobody's, claimable when idle for W."""
 
 
-def tag_of(namespace: str = "", shard: int = 0) -> str:
-    """Return the hash tag of a shard's keys. Deployments with different NAMESPACE settings have no key in common.
-
-    Raises ValueError for any shard but the first: there is one.
-    """
-    if shard != 0:
-        raise ValueError(f"there is no shard {shard}")
-    return f"{{rs.{namespace}:0}}" if namespace else "{rs:0}"
+IDS_MARK = "\v"
+"""The name by which a script finds the hash that counts the ids of a token begins so: see type_index."""
 
 
 def text_of(name: bytes) -> str:
@@ -72,19 +66,28 @@ class Keys:
             "instance",
             "listeners",
             "token_mark",
+            "server",
             "pause_all",
             "tokens",
             "token_uses",
+            "sign_ins",
             "alerts",
             "journal",
             "workers",
+            "processes",
             "remains",
+            "series_listed",
+            "shards",
+            "oldest",
         ),
-        *("bell", "tag"),
+        *("bell", "tag", "shard"),
     )
 
     tag: str
-    """What all names begin with; see `tag_of`."""
+    """What all names begin with; see tag.py."""
+
+    shard: int
+    """The number of the shard that has these keys."""
 
     vault: "Vault | None" = None
     """What seals and opens the content of these keys; None: it is not sealed."""
@@ -146,7 +149,7 @@ class Keys:
     ever."""
 
     types: str
-    """SET of the names that have an index: of types, labels and tokens (task/listing.py)."""
+    """SET of the names that have an index: of types, labels, tokens and all series (task/listing.py)."""
 
     sweep: str
     """HASH cursor, next_ms, seen_ms, held_until_ms: where the sweep of the pending list stands, when its next step is
@@ -164,6 +167,9 @@ class Keys:
     listeners: str
     """ZSET '<machine> <port> <address>' → ms until which it is kept: on what the deployment's processes listen."""
 
+    server: str
+    """STRING, a number: this server holds this shard, and so many have a server each; only where that is so."""
+
     token_mark: str
     """STRING '<salt>:<hash> <host>': a mark of the last started process' token, not the token, and its machine."""
 
@@ -176,6 +182,9 @@ class Keys:
     token_uses: str
     """HASH id → ms of its last use, to the minute."""
 
+    sign_ins: str
+    """HASH digest → '<end ms> <whose> <proof>': who is signed in at the dashboard (store/sign_ins.py)."""
+
     alerts: str
     """HASH: `turn`, `noted`, `seen`: ms, who looks after the deployment; `is:<thing>`: what is so, and when it was told
     last; `tell:<number>`: what is to be told and not sent yet."""
@@ -186,14 +195,27 @@ class Keys:
     workers: str
     """ZSET name → ms: when each worker has last said that it lives."""
 
+    processes: str
+    """HASH name → '<ms> <json>': what each process last said of itself, and when (store/processes.py)."""
+
     remains: str
     """STRING: a mark of the last purge, while the indexes may have members that it left."""
+
+    series_listed: str
+    """STRING: there only where the index of all series has each of them: some may be of a version that knew none."""
+
+    shards: str
+    """ZSET number → ms: every number of shards that there has been, and from when on it holds; in the first shard, and
+    only where there was ever more than one."""
+
+    oldest: str
+    """HASH minute, counted from 1970 → ms: for how long the oldest task had been due that no worker had claimed."""
 
     bell: str
     """Pub/sub channel (not a key): rung when a task becomes the new head of `due`."""
 
-    def __init__(self, tag: str) -> None:
-        self.tag = tag
+    def __init__(self, tag: str, shard: int = 0) -> None:
+        self.tag, self.shard = tag, shard
         self.tasks = f"{tag}:tasks"
         self.due = f"{tag}:due"
         self.queue = f"{tag}:queue"
@@ -217,18 +239,28 @@ class Keys:
         self.instance = f"{tag}:instance"
         self.listeners = f"{tag}:listeners"
         self.token_mark = f"{tag}:token"
+        self.server = f"{tag}:server"
         self.pause_all = f"{tag}:pause-all"
         self.tokens = f"{tag}:tokens"
         self.token_uses = f"{tag}:token-uses"
+        self.sign_ins = f"{tag}:sign-ins"
         self.alerts = f"{tag}:alerts"
         self.journal = f"{tag}:journal"
         self.workers = f"{tag}:workers"
+        self.processes = f"{tag}:processes"
         self.remains = f"{tag}:remains"
+        self.oldest = f"{tag}:oldest"
+        self.series_listed = f"{tag}:series-listed"
+        self.shards = f"{tag}:shards"
         self.bell = f"{tag}:bell"
 
     def type_index(self, name: str) -> str:
-        """ZSET key → due ms: the tasks of one type, or with one label, still to be delivered. The default type has
-        none. A token has another: `owned`."""
+        """ZSET key → due ms: the tasks of one type, or with one label, or all series, still to be delivered. The
+        default type has none. A token has another: `owned`."""
+        if name == SERIES:
+            return f"{self.tag}:series"
+        if name.startswith(IDS_MARK):
+            return self.ids_of(name[1:])
         if name.startswith(TOKEN_MARK):
             return self.owned(name[1:])
         return f"{self.tag}:label:{name[1:]}" if name.startswith(LABEL_MARK) else f"{self.tag}:type:{name}"
@@ -236,6 +268,10 @@ class Keys:
     def owned(self, token_id: str) -> str:
         """HASH key → bytes of the record: the tasks of a token still to be delivered; .bytes: their sum."""
         return f"{self.tag}:owned:{token_id}"
+
+    def ids_of(self, token_id: str) -> str:
+        """HASH end ms → number, which expires: how many ids for an Idempotency-Key a token has until then."""
+        return f"{self.tag}:idempotency:{token_id}"
 
     def segment(self, number: int) -> str:
         """HASH key → summary, which expires: a part of what is kept of finished tasks."""
@@ -274,6 +310,6 @@ class SealedKeys(Keys):
 
     __slots__ = ("vault",)
 
-    def __init__(self, tag: str, vault: "Vault") -> None:
-        super().__init__(tag)
+    def __init__(self, tag: str, vault: "Vault", shard: int = 0) -> None:
+        super().__init__(tag, shard)
         self.vault = vault

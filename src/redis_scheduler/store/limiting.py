@@ -1,7 +1,8 @@
 """Limits on hosts, and on what tasks name as `limit_key`: what is said of them, who may begin, and what is held."""
 
+import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -9,13 +10,15 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from redis_scheduler.host import host_of
-from redis_scheduler.store.answer_shape import NUMBER, TEXTS, numbers, of, text_pairs
+from redis_scheduler.store.answer_shape import NUMBER, SCANNED, TEXTS, numbers, of, text_pairs
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.script import Script
 from redis_scheduler.task.limit import (
     KEY_MARK,
     NO_BREAKING,
     NO_LIMIT,
+    WHOLE_MARK,
     Breaker,
     Breaking,
     Limit,
@@ -94,6 +97,21 @@ class HostState:
     breaker: Breaker | None = None
 
 
+def in_all(states: Sequence[HostState]) -> HostState:
+    """Return how a limit stands, from how it does in each shard: what is said of it the first of them has. Of breakers
+    an open one is shown before one that closes."""
+    if len(states) == 1:
+        return states[0]
+    breakers = [state.breaker for state in states if state.breaker is not None]
+    return HostState(
+        states[0].name,
+        states[0].said,
+        sum(state.held for state in states),
+        sum(state.running for state in states),
+        max(breakers, key=lambda breaker: breaker.state == "open", default=None),
+    )
+
+
 class Judged(NamedTuple):
     """What attempts to a host came to: how many failed since the last that was well, and how many were well."""
 
@@ -113,10 +131,30 @@ class Limiting:
         self._timing = timing
         self.default = default
         self.breaking = breaking
+        self.part, self.parts = 0, 1
+        """Which part of each limit this shard keeps: of so many shards each has one."""
+
+    @property
+    def outage(self) -> Outage:
+        """What is known of the Redis that has the limits: it may be another than that of the tasks."""
+        return self._client.outage
 
     @property
     def _defaults(self) -> dict[str, float]:
-        return {"default_concurrency": self.default.concurrency or 0, "default_gap_ms": self.default.gap_ms}
+        return {
+            "default_concurrency": self.default.concurrency or 0,
+            "default_gap_ms": self.default.gap_ms,
+            "part": self.part,
+            "parts": self.parts,
+        }
+
+    async def give_back(self, keys: Sequence[str]) -> None:
+        """Give back the permits of tasks of limits as a whole: nothing is held under these."""
+        await self._client.command("ZREM", self._client.keys.permits, *keys)
+
+    def as_whole(self, concurrency: int) -> "Limiting":
+        """Return what is asked for limits as a whole that have this concurrency."""
+        return Limiting(self._client, self._timing, Limit(concurrency))
 
     async def permit(self, asked: Sequence[Asked]) -> list[int]:
         """Return for each claim whether it may begin: a PermitAnswer, or more."""
@@ -160,7 +198,7 @@ class Limiting:
             JUDGE.bind(
                 self._client.keys,
                 judged,
-                failures_most=self.breaking.failures,
+                failures_most=math.ceil(self.breaking.failures / self.parts),
                 well_ms=timing.breaker_well_ms,
                 gap_ms=timing.breaker_gap_ms,
                 gap_most_ms=timing.breaker_gap_most_ms,
@@ -198,17 +236,26 @@ class Limiting:
         )
         return None if answer == 2 else bool(answer)
 
+    async def copy(self, said: Mapping[str, Limit]) -> None:
+        """Keep these limits, as the first shard does, and no others."""
+        kept = await self.said()
+        for name in kept.keys() - said.keys():
+            await self.say(name, None)
+        for name, limit in said.items():
+            if kept.get(name) != limit:
+                await self.say(name, limit)
+
     async def names(self) -> tuple[list[str], bool]:
         """Return the names of all limits of which something is said and, of up to LISTED_MOST lines, of the others;
         and whether there may be more of these."""
         keys = self._client.keys
         said = list(await self.said())
         # The user in REDIS_URL may not be allowed to ask.
-        scanned = await self._client.optional("HSCAN", keys.lines, 0, "COUNT", LISTED_MOST, read=_SCANNED)
+        scanned = await self._client.optional("HSCAN", keys.lines, 0, "COUNT", LISTED_MOST, read=SCANNED)
         cursor, rows = scanned or (b"0", [])
         lines = [kept.partition(b" ")[2] for kept in rows[1::2]]
         names = {*said, *(name.decode(errors="replace") for name in lines)} | await self.broken()
-        return sorted(names), cursor != b"0"
+        return sorted(name for name in names if not name.startswith(WHOLE_MARK)), cursor != b"0"
 
     async def states(self, names: Sequence[str]) -> list[HostState]:
         """Return how limits stand."""
@@ -252,6 +299,3 @@ def _four_of_each(count: int) -> Callable[[Any], list[Any]]:
         return rows
 
     return checked
-
-
-_SCANNED = of(tuple[bytes, list[bytes]])

@@ -19,7 +19,8 @@ LISTENED_MOST = 16
 """Addresses that one process tells."""
 
 LISTENER_TTL_MS = 30_000
-"""For so long Redis keeps an address; each process tells its own every few seconds."""
+"""For so long Redis keeps an address; each process tells its own every few seconds. In a shard where it does so less
+often, it is kept longer."""
 
 _LISTENER = re.compile(rb"([0-9a-f]{16}) ([0-9]{1,5}) ([0-9a-fA-F:.]{2,45})")
 
@@ -74,6 +75,16 @@ class Listeners:
             address, port = listener.getsockname()[:2]
             self.own.append((str(address).partition("%")[0], int(port)))
         self.ports.update(port for _, port in self.own)
+
+    def reached_at(self, port: int) -> str | None:
+        """Return an address and a port of this process at which others may reach it, as a rule names them; for a socket
+        on all addresses, the one that this machine has towards Redis. None: it does not listen there."""
+        own = [text.split(" ")[2] for text in self.told() if text.split(" ")[1] == str(port)]
+        if not own:
+            return None
+        # A Redis without an address, on a Unix socket, is on this machine, and so are all who use it.
+        address = next((one for one in own if not ip_address(one).is_unspecified), "127.0.0.1")
+        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
     def told(self) -> list[str]:
         """Return what Redis is to keep: for a socket on all addresses, those that this machine has towards Redis."""

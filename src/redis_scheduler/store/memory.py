@@ -1,10 +1,15 @@
 """How much memory a Redis may use, and how much of it is used."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from redis_scheduler.errors import StoreFull
 from redis_scheduler.store.answer_shape import of
 from redis_scheduler.store.client import RedisClient
+
+WARN_SHARE = 0.8
+"""Once Redis uses this share of its memory, the service warns: in the log, by an alert, on the first page. (So does the
+rule for Prometheus: deploy/prometheus/rules.yml.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +26,11 @@ class Memory:
 
 
 UNKNOWN = Memory(0, 0)
-"""What a Redis that may not be asked is taken to have."""
+"""What a Redis that may not be asked is taken to have, where something depends on it."""
 
 
-async def memory_of(client: RedisClient) -> Memory:
-    """Return what Redis says of its memory. Raises StoreUnavailable."""
+async def memory_of(client: RedisClient) -> Memory | None:
+    """Return what Redis says of its memory; None if the user may not ask. Raises StoreUnavailable."""
     answer: bytes = await client.optional("INFO", "memory", read=of(bytes)) or b""
     found = dict(line.split(":", 1) for line in answer.decode(errors="replace").splitlines() if ":" in line)
     try:
@@ -33,7 +38,12 @@ async def memory_of(client: RedisClient) -> Memory:
         used_bytes = int(found["used_memory"]) - int(found["mem_not_counted_for_evict"])
         return Memory(used_bytes, int(found["maxmemory"]))
     except (KeyError, ValueError):
-        return UNKNOWN
+        return None
+
+
+def fullest(found: Iterable[Memory | None]) -> Memory:
+    """Return that of which the largest share is used, of those that are known."""
+    return max((memory for memory in found if memory), key=lambda memory: memory.share, default=UNKNOWN)
 
 
 def refuse_beyond(memory: Memory, reserve: float) -> None:

@@ -16,9 +16,9 @@ from redis_scheduler.task.options import NONE, Options
 
 @dataclass(slots=True)
 class Moved:
-    """A task as an export kept it: its record less the due time, where it stands (`due`, `paused` or `dead`) with its
-    score there, and its failures as they are stored, empty for none; `options`, `content` and `token` are those in the
-    record. Times are Redis' ms."""
+    """A task as an export kept it: its record less the due time, but with `again` in front; where it stands (`due`,
+    `paused` or `dead`) with its score there, and its failures as they are stored, empty for none; `options`, `content`
+    and `token` are those in the record. Times are Redis' ms."""
 
     key: str
     due_ms: int

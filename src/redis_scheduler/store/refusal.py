@@ -5,13 +5,26 @@ No answer of Redis ends a process: an error that nobody knows is a refusal that 
 
 import re
 
-from redis.exceptions import AskError, AuthenticationError, InvalidResponse, MovedError, OutOfMemoryError, ResponseError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    InvalidResponse,
+    MovedError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
+from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable, StoreUnreplicated
 from redis_scheduler.store.answer import AnswerTooLarge
 from redis_scheduler.store.answer_shape import WrongAnswer
+
+
+class WrongPlace(RedisError):
+    """REDIS_URL leads to another kind of server than it says. The text says to which, and what to do."""
+
 
 LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError, OSError)
 
@@ -24,7 +37,8 @@ _NO_RIGHT = r"NOPERM|(?i:can't (run|access|publish)|no permissions?|ACL failure)
 ADVICE = (
     (r"NOAUTH|unauthenticated", "REDIS_URL lacks the password: redis://user:password@host:6379/0"),
     (r"WRONGPASS|invalid password", "the user name or the password in REDIS_URL is wrong"),
-    (r"max number of clients", "raise its maxclients, or find who holds its connections"),
+    # The library's words where a server says so, or ends the connection, before it is asked.
+    (r"max number of clients|Connection not ready", "raise its maxclients, or find who holds its connections"),
     (r"DENIED", "let Redis listen for others: give it a password, and REDIS_URL too"),
     (r"READONLY", "REDIS_URL must name the master"),
     (r"MISCONF", "Redis cannot save to its disk"),
@@ -33,6 +47,7 @@ ADVICE = (
         "a key of a foreign program has one of this service's names: give the service a database of its own",
     ),
     (r"WRONG_VERSION_NUMBER|record layer", "it does not speak TLS there: REDIS_URL begins with redis://"),
+    (r"CERTIFICATE_REQUIRED", "it wants a client certificate: see ssl_certfile and ssl_keyfile of REDIS_URL"),
     (r"CERTIFICATE_VERIFY_FAILED", "see ssl_ca_certs, ssl_check_hostname and ssl_cert_reqs of REDIS_URL"),
     (r"wrong answer", "REDIS_URL must lead to a Redis or Valkey, with nothing on the way that changes its answers"),
     (r"unknown command", "the server is older than 6.2, or the command was renamed: the service needs it by its name"),
@@ -67,6 +82,49 @@ def is_elsewhere(text: str) -> bool:
     return re.search(r"READONLY|MASTERDOWN|unknown command", text) is not None
 
 
+_UNANSWERED = re.compile(r"no answer in time|while reading|closed by server|Timeout (connecting|reading)")
+
+
+def suspected(error: Exception, url: str) -> str:
+    """Return the text of an error of a server that has answered nothing yet: it may be that one of both speaks TLS."""
+    if not _UNANSWERED.search(str(error)) or url.startswith("unix"):
+        return str(error)
+    scheme, _, rest = url.partition("://")[0].partition("+")
+    other, does = ("redis", "no TLS") if scheme == "rediss" else ("rediss", "TLS")
+    return f"{error}; where it speaks {does}, REDIS_URL begins with {other}{'+' * bool(rest)}{rest}://"
+
+
+_MOVING = re.compile(r"\b(READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|WAIT cannot be used with replica)\b")
+
+
+def moving(error: Exception) -> str | None:
+    """Return the code of an error that says that a master, or its slot, is elsewhere by now, or on its way; else None.
+
+    Redis 6.2 puts it into the text of a script's error.
+    """
+    if isinstance(error, AskError):
+        return "MOVED" if isinstance(error, MovedError) else "ASK"
+    found = _MOVING.search(_whole_text(error)) if isinstance(error, ResponseError) else None
+    return found[0] if found else None
+
+
+def away(code: str) -> StoreUnavailable:
+    """Return our error for a master, or a slot, that is on its way."""
+    return StoreUnavailable(f"Redis is not available: {code}: {_WHY_AWAY.get(code, _WHY_AWAY[''])}")
+
+
+_WHY_AWAY = {
+    "": "its master changes, or the slot of the keys moves",
+    "CLUSTERDOWN": "a master of the cluster is away; the others serve meanwhile only with cluster-require-full-coverage no",
+}
+"""Why a master, or a slot, is away, by Redis' code; empty: any other code."""
+
+
+def _whole_text(error: Exception) -> str:
+    # The library takes a code that it knows out of the text, and keeps it apart.
+    return f"{getattr(error, 'status_code', None) or ''} {error}".strip()
+
+
 def kind_of(error: Exception) -> str:
     """Return what two errors share that are the same to an operator: the advice for them, or Redis' code."""
     code = _CODE.search(str(error))
@@ -91,6 +149,8 @@ def name_command(error: ResponseError, script: str) -> None:
 
 def translated(error: Exception) -> StoreUnavailable | StoreFull:
     """Return our error for one of the library or the system: it says what that means and what to do."""
+    if isinstance(error, WrongPlace):
+        return StoreRefused(f"Redis refuses the service: {advised(str(error))}")
     if isinstance(error, AnswerTooLarge):
         return StoreUnavailable(
             f"Redis is not available: its answer is too large ({error}): what answers there is no Redis, or a foreign program "
@@ -107,10 +167,10 @@ def translated(error: Exception) -> StoreUnavailable | StoreFull:
         code, what = ("ASK", "is on its way to") if type(error) is AskError else ("MOVED", "is kept by")
         return StoreRefused(
             f"Redis refuses the service: {code}: this is a node of a cluster, and slot {error.slot_id}, where the "
-            f"service has its keys, {what} {error.host}:{error.port}; REDIS_URL must name that node"
+            f"service has its keys, {what} {error.host}:{error.port}; REDIS_URL must be "
+            f"redis+cluster://{error.host}:{error.port}"
         )
-    # The library takes a code that it knows out of the text, and keeps it apart.
-    text = f"{getattr(error, 'status_code', None) or ''} {error}".strip()
+    text = _whole_text(error)
     if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in text:
         return StoreFull()
     if is_lost(error):
@@ -124,18 +184,31 @@ _CODES = re.compile(
 )
 
 
+UNREACHABLE = "Redis cannot be reached"
+"""What clients are told where nothing else is known of an outage."""
+
+
 def told(error: StoreUnavailable | StoreFull) -> str:
     """Return what a client is told of the error. Not its text, which may name servers, users and keys: the log has
     that."""
+    shard = error.shard if isinstance(error, StoreUnavailable) else None
+    return _told(error) if shard is None else f"Shard {shard}: {_told(error)}"
+
+
+def _told(error: StoreUnavailable | StoreFull) -> str:
     text = str(error)
+    if isinstance(error, StoreUnreplicated):
+        return "Too few replicas of Redis have the write in time, so whether it stays is unknown"
     if re.search(r"\bLOADING\b|loading the dataset", text):
         return "Redis is loading its data"
     if "max number of clients" in text:
         return "Redis takes no more connections"
     if isinstance(error, StoreRefused):
         code = _CODES.search(text)
+        if code and code[0] == "MISCONF":
+            return "Redis refuses what the service asks (MISCONF): it cannot save to its disk, which may be full"
         return f"Redis refuses what the service asks{f' ({code[0]})' if code else ''}: the service's log says why"
-    return "Redis cannot be reached"
+    return UNREACHABLE
 
 
 def advised(text: str) -> str:

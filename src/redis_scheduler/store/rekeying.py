@@ -14,12 +14,11 @@ from typing import NamedTuple, TypeVar
 from redis_scheduler.store.answer_shape import each_of, sized
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import text_of
-from redis_scheduler.store.memory import memory_of, refuse_beyond
+from redis_scheduler.store.memory import UNKNOWN, memory_of, refuse_beyond
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.vault import BEGINNING_BYTES, NotSealed, Vault, Why
 from redis_scheduler.store.walk import LOOK_LIMIT, STEP_BYTES, Walk
 from redis_scheduler.task.listing import TOKEN_MARK, Listing
-from redis_scheduler.task.record import read_record
 
 T = TypeVar("T")
 
@@ -121,13 +120,12 @@ class Rekeying:
         rows: list[_Row] = []
         for key, value in stored.items():
             try:
-                sealed = reseal(text_of(key), value)
+                sealed, token = reseal(text_of(key), value)
             except NotSealed as error:
                 left.append(Left(key, place, error.why))
                 self.counts.left[error.why] += 1
             else:
                 if sealed != value:
-                    token = read_record(sealed).token if place == "tasks" else None
                     rows.append(_Row(place, key, value, sealed, None if token is None else TOKEN_MARK + token))
         return rows
 
@@ -136,7 +134,7 @@ class Rekeying:
         changed: list[bytes] = []
         for part in _parts(rows, lambda row: len(row.sealed)):
             if self._reserve and any(len(row.sealed) > len(row.expected) for row in part):
-                refuse_beyond(await memory_of(self._client), self._reserve)
+                refuse_beyond(await memory_of(self._client) or UNKNOWN, self._reserve)
             read = partial(each_of, _Answer, count=len(part))
             answers = await self._client.run(_REKEY.bind(self._client.keys, part), read)
             changed += [row.key for row, answer in zip(part, answers, strict=True) if answer is _Answer.CHANGED]

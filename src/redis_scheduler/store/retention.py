@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis_scheduler.store.answer_shape import numbers, of
+from redis_scheduler.store.answer_shape import SCANNED, numbers, of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import text_of
 from redis_scheduler.store.script import Script
@@ -17,8 +17,6 @@ TRIM, CLEAN = Script("trim"), Script("clean")
 
 CLEANED_MEMBERS = 1_000
 """Members of indexes that one call looks at: about a millisecond of Redis."""
-
-_SCANNED = of(tuple[bytes, list[bytes]])
 
 
 @dataclass(slots=True)
@@ -74,7 +72,7 @@ class Retention:
         until_s, cursor = time.monotonic() + 2 * work_s, b""
         while cursor != b"0":
             cursor, names = await self._client.command(
-                "SSCAN", self._client.keys.types, cursor or "0", "COUNT", self._limit, read=_SCANNED
+                "SSCAN", self._client.keys.types, cursor or "0", "COUNT", self._limit, read=SCANNED
             )
             at = "0"
             while names:

@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from redis_scheduler.store.keys import SEGMENTS, Keys
 from redis_scheduler.task.listing import listing_of
@@ -61,6 +61,23 @@ _NAMES = re.compile(r"^--- names$", re.MULTILINE)
 _ROW = re.compile(r"^( *)--- (row|then)\b(.*)$", re.MULTILINE)
 
 
+_RING = re.compile(r"redis\.pcall\('PUBLISH', bell, '(\w*)'\)")
+_RING_IN_CLUSTER = r"if type(redis.pcall('SPUBLISH', bell, '\1')) == 'table' then redis.pcall('PUBLISH', bell, '\1') end  -- before 7.0"
+"""In a cluster PUBLISH goes to every node, and SPUBLISH only to those that have the slot."""
+
+
+def _sha(text: str) -> str:
+    # SHA-1 is what EVALSHA names scripts by.
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class InCluster(NamedTuple):
+    """A script that rings the bell, as it is sent to a cluster."""
+
+    text: str
+    sha: str
+
+
 class Script:
     """A Lua script of the package. Its `---` lines are replaced by what they stand for.
 
@@ -80,8 +97,10 @@ class Script:
             text = _INCLUDE.sub(_included, text)
         text = _NAMES.sub(lambda _: header.locals(), text)
         self.text = _ROW.sub(lambda match: match[1] + header.row(match[2], match[3].split()), text)
-        # SHA-1 is what EVALSHA names scripts by.
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        self.sha = _sha(self.text)
+        ringing = _RING.sub(_RING_IN_CLUSTER, self.text)
+        self.in_cluster: Script | InCluster = self if ringing == self.text else InCluster(ringing, _sha(ringing))
+        """The same, as it is sent to a cluster."""
         self.bind = _binder(self, {"row": each, "then": then})
         """Takes Keys, the rows of `each` and of `then` if the header has them, and all else by its name; returns a
         call. Raises TypeError for a name that is missing, or that the header does not have, and AttributeError for a

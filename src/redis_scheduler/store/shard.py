@@ -1,13 +1,17 @@
-"""A shard: tasks that stand together, in one Redis and under one hash tag. Today a deployment has one."""
+"""A shard: tasks that stand together, in one Redis and under one hash tag."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from redis_scheduler.metrics.meter import UNREAD, Meter
+from redis_scheduler.store.check import Servers
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import Keys
 from redis_scheduler.store.outage import Outage
+from redis_scheduler.store.replicas import ReplicatedClient
+from redis_scheduler.store.url import location_of, urls_of_shards
+from redis_scheduler.task.key import SHARDS_MOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,14 +20,35 @@ class Shard:
 
     url: str
     keys: Keys
+    servers: Servers | None = None
+    """Those of all shards, or the one that has all; None in a cluster."""
+
+    def client(
+        self, timeout_s: float, outage: Outage | None = None, meter: Meter = UNREAD, replicas: int = 0
+    ) -> RedisClient:
+        """Return a client of the shard, with connections of its own. Close it. `replicas`: so many must have what it
+        writes."""
+        if replicas:
+            return ReplicatedClient(self.url, timeout_s, self.keys, outage, meter, self.servers, replicas)
+        return RedisClient(self.url, timeout_s, self.keys, outage, meter, self.servers)
 
     @asynccontextmanager
     async def connected(
-        self, timeout_s: float, outage: Outage | None = None, meter: Meter = UNREAD
+        self, timeout_s: float, outage: Outage | None = None, meter: Meter = UNREAD, replicas: int = 0
     ) -> AsyncIterator[RedisClient]:
         """Give a client of the shard, with connections of its own until the end of the block."""
-        client = RedisClient(self.url, timeout_s, self.keys, outage, meter)
+        client = self.client(timeout_s, outage, meter, replicas)
         try:
             yield client
         finally:
             await client.aclose()
+
+
+def shard_at(redis_url: str, number: int, keys_at: Callable[[int], Keys]) -> Shard:
+    """Return the shard of a number, by REDIS_URL. `keys_at` gives the keys of a number."""
+    urls = urls_of_shards(redis_url)
+    if len(urls) > 1:
+        return Shard(urls[number], keys_at(number), Servers(len(urls), [keys_at(one) for one in range(len(urls))]))
+    if location_of(urls[0]).kind == "cluster":
+        return Shard(urls[0], keys_at(number))
+    return Shard(urls[0], keys_at(number), Servers(1, [keys_at(one) for one in range(SHARDS_MOST)]))

@@ -17,6 +17,7 @@ from redis_scheduler.task.record import UNREADABLE, Record, read_record
 from redis_scheduler.task.timing import LAST_MS
 
 if TYPE_CHECKING:
+    from redis_scheduler.store.limiting import HostState
     from redis_scheduler.store.vault import Vault
 
 BEFORE_MOST = 1_000
@@ -39,13 +40,19 @@ class Stored:
     entry: str | None = None
     """The entry that the task is in, or that its attempt was in whose acknowledgement is awaited."""
     mark: str = ""
-    """What is known of an acknowledgement: acknowledgement.py."""
+    """What is known of an acknowledgement: as that of a claim."""
     left_ms: int = 0
-    """What was left of a retry's delay when the task was paused."""
+    """What was left of a delay when the task was paused."""
     before: int = 0
     """How many tasks are before it in the queue, where that was asked (views.py); BEFORE_MOST are that or more."""
+    limit: "HostState | None" = None
+    """How the limit stands that holds the task, where that was asked."""
+    unserved: str = ""
+    """That no worker lives in its shard, where that was asked; empty: one does, or it is not known."""
     all_paused_since_ms: int | None = None
     """Since when nothing of the deployment is promoted or claimed; None: it is."""
+    shard: int = 0
+    """The number of the shard that it was read in."""
 
     @property
     def listed(self) -> Listing:

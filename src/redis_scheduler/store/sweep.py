@@ -1,5 +1,6 @@
-"""The sweep: XAUTOCLAIM's walk through the pending entries, which all workers make together, and what is mended when
-Redis' clock was set back."""
+"""The look: what a worker asks a shard for at intervals, with a step of the sweep: XAUTOCLAIM's walk through the
+pending entries, which all workers make together. `Sweeps.rewind` mends what a clock of Redis that was set back has
+left."""
 
 import functools
 import time
@@ -13,12 +14,12 @@ from redis_scheduler.store.script import Script
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.timing import Timing
 
-RECLAIM, REWIND = Script("reclaim"), Script("rewind")
+LOOK, REWIND = Script("look"), Script("rewind")
 
 
 @dataclass(slots=True)
 class Sweep:
-    """What a step of the sweep brought, and the seconds until the next step.
+    """What a look found: what the step of the sweep brought, and the seconds until the next step.
 
     `lost`: how many entries came back of each lost worker. `must_rewind`: Redis' clock was set back, so call `rewind`.
     `clock_set_ms`: by how much Redis' clock was surely set forward, or back (below zero), since the step before, beside
@@ -32,6 +33,11 @@ class Sweep:
     clock_set_ms: float = 0
     limits_set: str = ""
     """When limits were set last: another text than before tells that they may be others."""
+    due_in_s: float | None = None
+    """Seconds until the next task is due, one ms too many at most (None: none is scheduled, or all is paused)."""
+    is_all_paused: bool = False
+    held: int = 0
+    """How many entries were pending for this consumer."""
 
 
 class Sweeps:
@@ -55,8 +61,8 @@ class Sweeps:
     def _hear_time(self, now_ms: int) -> None:
         self.ahead_ms = now_ms - _monotonic_ms()
 
-    async def reclaim(self, limit: int) -> Sweep:
-        """Take one step of the sweep.
+    async def look(self, limit: int) -> Sweep:
+        """Look at the shard, with one step of the sweep.
 
         A limit of 0 takes nothing, but shows that this worker lives: so full slots are not taken for an outage.
         """
@@ -64,7 +70,7 @@ class Sweeps:
         asked_ms = _monotonic_ms()
         void_after_ms = round(asked_ms + offset_ms + self._timing.sweep_void_after_ms)
         sweep, now_ms = await self.client.run(
-            RECLAIM.bind(
+            LOOK.bind(
                 self.client.keys,
                 group=GROUP,
                 consumer=self.name,
@@ -75,12 +81,14 @@ class Sweeps:
                 void_after_ms=void_after_ms,
                 waiting_interval_ms=self._timing.sweep_waiting_interval_ms,
                 idle_interval_ms=self._timing.sweep_idle_interval_ms,
+                look_interval_ms=self._timing.look_interval_ms,
                 step_interval_ms=self._timing.sweep_step_interval_ms,
+                gap_ms=self._timing.sweep_gap_ms,
                 hold_ms=self._timing.sweep_hold_ms,
                 last_tries=self._timing.lost_workers_most,
                 clock_set_least_ms=self._timing.clock_set_least_ms,
             ),
-            functools.partial(_sweep, self._timing.sweep_hold_ms),
+            functools.partial(_sweep, max(self._timing.sweep_hold_ms, self._timing.look_interval_ms)),
         )
         sweep.clock_set_ms = self._clock_set_ms(asked_ms, now_ms)
         self._hear_time(now_ms)
@@ -128,16 +136,19 @@ def _clock_offset_ms(asked_ms: float, now_ms: int) -> tuple[float, float]:
     return now_ms - _monotonic_ms(), now_ms + 1 - asked_ms
 
 
-_SWEPT = of(tuple[list[bytes | int], int, int, int, list[bytes | int], bytes])
+_SWEPT = of(tuple[list[bytes | int], int, int, int, list[bytes | int], bytes, int, int, int])
 _LOST = of(dict[bytes, int])
 
 
-def _sweep(hold_ms: int, answer: Any) -> tuple[Sweep, int]:
-    taken, wait_ms, now_ms, must_rewind, lost, limits_set = _SWEPT(answer)
-    if not 0 <= wait_ms <= hold_ms:
+def _sweep(longest_ms: int, answer: Any) -> tuple[Sweep, int]:
+    taken, wait_ms, now_ms, must_rewind, lost, limits_set, due_ms, is_all_paused, held = _SWEPT(answer)
+    if not 0 <= wait_ms <= longest_ms:
         raise ValueError("Expected a time until the next step")
     counts = _LOST(dict(zip(lost[::2], lost[1::2], strict=True)))
     rows = zip(taken[::3], taken[1::3], taken[2::3], strict=True)
     entries = [Entry(entry_id.decode(), text_of(key), NUMBER(tries)) for entry_id, key, tries in rows]
     names = {name.decode(errors="replace"): count for name, count in counts.items()}
-    return Sweep(entries, wait_ms / 1000, names, bool(must_rewind), 0, limits_set.decode(errors="replace")), now_ms
+    sweep = Sweep(entries, wait_ms / 1000, names, bool(must_rewind), 0, limits_set.decode(errors="replace"))
+    sweep.due_in_s = None if due_ms < 0 else due_ms / 1000
+    sweep.is_all_paused, sweep.held = is_all_paused == 1, held
+    return sweep, now_ms

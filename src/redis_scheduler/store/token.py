@@ -8,6 +8,7 @@ import hmac
 import re
 import secrets
 from enum import IntFlag, auto
+from typing import NamedTuple
 
 import msgspec
 
@@ -89,6 +90,23 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
         was_own = hmac.compare_digest(digest, self.before) and now_ms < self.before_until
         return is_own or was_own
 
+
+class Allowed(NamedTuple):
+    """What a token may that has no limit of its own: see Token; 0: any number."""
+
+    rate: float = 0
+    tasks: int = 0
+    task_bytes: int = 0
+
+    def limiting(self, token: Token) -> Token:
+        """Return a token with these limits in the place of those that it has not."""
+        if not any(self):
+            return token
+        own = {name: getattr(token, name) or most for name, most in self._asdict().items()}
+        return msgspec.structs.replace(token, **own)
+
+
+ANY = Allowed()
 
 encode_token = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Token).decode

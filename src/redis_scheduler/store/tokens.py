@@ -1,16 +1,18 @@
 """The tokens with rights that Redis keeps, in the first shard: finds, makes, changes and deletes them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
 from redis_scheduler.store.answer_shape import NUMBER, of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Script
-from redis_scheduler.store.token import Token, encode_token, read_token
+from redis_scheduler.store.token import ANY, Allowed, Token, encode_token, read_token
 
 TOKENS_MOST = 10_000
 """A deployment may have so many."""
+
+IDS_A_CALL = 200
 
 USE_MS = 60_000
 """The last use of a token is known to the minute."""
@@ -51,6 +53,12 @@ class Share(NamedTuple):
 NO_SHARE = Share(0, 0)
 
 
+def sum_of(shares: Iterable[Share]) -> Share:
+    """Return what several come to."""
+    shares = list(shares)
+    return Share(sum(share.tasks for share in shares), sum(share.bytes for share in shares))
+
+
 class Kept(NamedTuple):
     """A token as Redis keeps it. `token`: None if this version cannot read it; `used_ms`: 0: never used."""
 
@@ -61,10 +69,12 @@ class Kept(NamedTuple):
 
 
 class Tokens:
-    """The tokens of a deployment. Every method raises StoreUnavailable, or StoreFull."""
+    """The tokens of a deployment. Every method raises StoreUnavailable, or StoreFull. `allowed`: what those may that
+    are found and have no limits of their own."""
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisClient, allowed: Allowed = ANY) -> None:
         self.client = client
+        self._allowed = allowed
 
     async def find(self, wanted: Sequence[tuple[str, int]]) -> list[tuple[int, Token | None]]:
         """Return Redis' ms and the token for each id; 1 beside an id notes that the token is in use."""
@@ -72,7 +82,8 @@ class Tokens:
         now_ms, *found = await self.client.run(call, _FOUND)
         if not isinstance(now_ms, int) or len(found) != len(wanted):
             raise ValueError("Expected a token for each id")
-        return [(now_ms, read_token(one) if isinstance(one, bytes) else None) for one in found]
+        tokens = [read_token(one) if isinstance(one, bytes) else None for one in found]
+        return [(now_ms, token and self._allowed.limiting(token)) for token in tokens]
 
     async def write(self, token_id: str, before: bytes, after: Token | None) -> Written:
         """Put a token in the place of what was kept under its id (empty: nothing), or delete that (None)."""
@@ -85,9 +96,12 @@ class Tokens:
         )
         return await self.client.run(call, Written)
 
-    async def take(self, token_id: str, token: Token, share: Share, coming: Share, rated: int) -> tuple[Taken, int]:
+    async def take(
+        self, token_id: str, token: Token, share: Share, coming: Share, rated: int
+    ) -> tuple[Taken, int, Share]:
         """Ask whether a token may have that much more waiting beside what is `coming`, and count `rated` tasks towards
-        its rate; return also for how many ms it must wait, or how many tasks or bytes wait."""
+        its rate; return also for how many ms it must wait, or how many tasks or bytes wait; and what waits in this
+        shard, -1 where that was not asked for."""
         call = _TAKE.bind(
             self.client.keys,
             token_rate=self.client.keys.token_rate(token_id),
@@ -103,13 +117,18 @@ class Tokens:
         )
         return await self.client.run(call, _taken)
 
-    async def waiting(self, token_id: str) -> Share:
-        """Return what a token has waiting."""
-        owned = self.client.keys.owned(token_id)
-        # A foreign key in its place has none of its tasks.
-        size = await self.client.optional("HGET", owned, ".bytes", read=of(bytes | None))
-        fields = await self.client.optional("HLEN", owned, read=NUMBER) or 0
-        return Share(fields - (size is not None), _ms(size))
+    async def waiting(self, token_ids: Sequence[str]) -> list[Share]:
+        """Return what each of these tokens has waiting."""
+        shares: list[Share] = []
+        for at in range(0, len(token_ids), IDS_A_CALL):
+            owned = [self.client.keys.owned(token_id) for token_id in token_ids[at : at + IDS_A_CALL]]
+            commands = [command for key in owned for command in (("HLEN", key), ("HGET", key, ".bytes"))]
+            # A foreign key in its place has none of its tasks.
+            found = await self.client.optionals(commands, of(int | bytes | None))
+            for fields, size in zip(found[::2], found[1::2], strict=True):
+                count = fields if isinstance(fields, int) else 0
+                shares.append(Share(count - (size is not None), _ms(size if isinstance(size, bytes) else None)))
+        return shares
 
     async def all(self) -> list[Kept]:
         """Return every token, the oldest first."""
@@ -121,9 +140,10 @@ class Tokens:
         return sorted(found, key=lambda one: (one.token.made if one.token else 0, one.id))
 
 
-def _taken(answer: Any) -> tuple[Taken, int]:
-    word, number = answer
-    return Taken(word), NUMBER(number)
+def _taken(answer: Any) -> tuple[Taken, int, Share]:
+    word, *numbers = answer
+    number, tasks, size = map(NUMBER, numbers)
+    return Taken(word), number, Share(tasks, size)
 
 
 def _pairs(answer: Any) -> dict[bytes, bytes]:

@@ -1,8 +1,9 @@
 """What stands in Redis sealed with DATA_KEY: records and failures, as AES-256-GCM.
 
-A sealed record is `{"due":ms,"head":bytes,"seal":"<id of the key>","type":…,"labels":…,"sealed":"<base64>"}`. Scripts,
-lists and the audit go by what stands before `sealed`; it is sealed along, so that it cannot be changed either. A
-version that knows no seals finds unknown members, and leaves the task to another worker.
+A sealed record is `{"due":ms,"head":bytes,"seal":"<id of the key>","type":…,"labels":…,"sealed":"<base64>"}`, of a
+series with `"repeat":{}` before `sealed`. Scripts, lists and the audit go by what stands there; it is sealed along, so
+that it cannot be changed either. A version that knows no seals finds unknown members, and leaves the task to another
+worker.
 
 The text in base64 is the id of the key, the salt of the process that wrote it, the number of what it sealed, and the
 ciphertext. The number is the nonce of a key that the process has alone: random nonces of one key would meet again
@@ -24,7 +25,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from redis_scheduler.task.failure import FOREIGN_FAILURE, LastFailure, encode_failure
 from redis_scheduler.task.label import LABEL_MARK
-from redis_scheduler.task.listing import TOKEN_MARK, Listing, listing_of
+from redis_scheduler.task.listing import SERIES, TOKEN_MARK, Listing, listing_of
 from redis_scheduler.task.record import SEAL, UNREADABLE, Record, read_record
 
 KEY_BYTES = 32
@@ -38,7 +39,8 @@ _TEXT_AT = _FRONT_BYTES + _NONCE_BYTES
 _WRITERS_KEPT = 256
 """The keys of so many writing processes are remembered: to derive one takes as long as to open some ten records."""
 
-_NUMBERS = re.compile(rb'\{"due":[0-9]{1,15}(?:,"again":[0-9]{1,9})?')
+_AGAIN = re.compile(rb',"again":[0-9]{1,9}')
+_NUMBERS = re.compile(rb'\{"due":[0-9]{1,15}(?:%b)?' % _AGAIN.pattern)
 _FRONT = re.compile(rb'(%b),"head":([0-9]{1,9})(?=,"seal":)' % _NUMBERS.pattern)
 _SEALED = b',"sealed":'
 _FAILURE = b'{"sealed":'
@@ -89,11 +91,15 @@ class Vault:
         self._encrypt = self._cipher_of(self._front).encrypt
 
     def seal_tail(self, key: str, tail: bytes, listed: Listing) -> bytes:
-        """Return a record without its due time, sealed; empty if it is empty."""
+        """Return a record without its due time, sealed; empty if it is empty. How often its receiver wanted it again
+        stays in front, where a script counts on."""
         if not tail:
             return tail
+        again = b""
+        if (found := _AGAIN.match(tail)) is not None:
+            again, tail = found[0], tail[found.end() :]
         head = self._seal_member if listed is None else b"%b,%b" % (self._seal_member, _names(listed))
-        return b',"head":%d,%b,"sealed":%b}' % (len(head) + 1, head, self._sealed(tail, _about(key, head)))
+        return b'%b,"head":%d,%b,"sealed":%b}' % (again, len(head) + 1, head, self._sealed(tail, _about(key, head)))
 
     def seal_failure(self, key: str, failure: bytes) -> bytes:
         """Return what is kept of failed attempts, sealed from its JSON on."""
@@ -132,10 +138,11 @@ class Vault:
         front = _FRONT.match(beginning)
         return front is not None and beginning.startswith(self._seal_member, front.end() + 1)
 
-    def resealed(self, key: str, stored: bytes) -> bytes:
-        """Return a record as the first key seals it; as it is if that has done so. Raises NotSealed."""
+    def resealed(self, key: str, stored: bytes) -> tuple[bytes, str | None]:
+        """Return a record as the first key seals it, and the token whose task it is; the record alone, as it is, if
+        that key has sealed it. Raises NotSealed."""
         if self.is_by_first(stored):
-            return stored
+            return stored, None
         try:
             opened = self.opened(key, stored)
         except ValueError:
@@ -145,11 +152,10 @@ class Vault:
             raise NotSealed(Why.OTHER_KEY if _FRONT.match(opened) else Why.CHANGED)
         if record is UNREADABLE or numbers is None:
             raise NotSealed(Why.UNREADABLE)
-        return numbers[0] + self.seal_tail(
-            key, opened[numbers.end() :], listing_of(record.type, record.options, record.token)
-        )
+        listed = listing_of(record.type, record.options, record.token)
+        return numbers[0] + self.seal_tail(key, opened[numbers.end() :], listed), record.token
 
-    def resealed_failure(self, key: str, failure: bytes) -> bytes:
+    def resealed_failure(self, key: str, failure: bytes) -> tuple[bytes, None]:
         """Return what is kept of failed attempts as the first key seals it; as it is if it has done so. Raises
         NotSealed."""
         front, brace, rest = failure.partition(b"{")
@@ -158,16 +164,16 @@ class Vault:
             try:
                 sealed = _from_base64(text[len(_FAILURE) : -1])
                 if sealed.startswith(self._front[:_ID_BYTES]):
-                    return failure
+                    return failure, None
                 opened = self._text(sealed, _about(key, _ABOUT_FAILURE))
             except ValueError:
                 raise NotSealed(Why.CHANGED) from None
             if opened is None:
                 raise NotSealed(Why.OTHER_KEY)
-            return self.seal_failure(key, front + opened)
+            return self.seal_failure(key, front + opened), None
         if brace and self._refuses_plain:
             raise NotSealed(Why.PLAIN)
-        return self.seal_failure(key, failure)
+        return self.seal_failure(key, failure), None
 
     def open_failure(self, key: str, failure: bytes | None) -> bytes | None:
         """Return what is kept of failed attempts, as it was before it was sealed; where it cannot be opened a failure
@@ -212,12 +218,15 @@ def _about(key: str, head: bytes) -> bytes:
 
 @lru_cache(512)
 def _names(listed: str | tuple[str, ...]) -> bytes:
-    """Return the members of a record that say the names of its indexes: its type, its labels and its token."""
+    """Return the members of a record that say the names of its indexes: its type, its labels, whether it is a series,
+    and its token."""
     names = (listed,) if isinstance(listed, str) else listed
     labels = dict(name[1:].split("=", 1) for name in names if name.startswith(LABEL_MARK))
-    members: dict[str, object] = {} if names[0].startswith((LABEL_MARK, TOKEN_MARK)) else {"type": names[0]}
+    members: dict[str, object] = {} if names[0].startswith((LABEL_MARK, SERIES, TOKEN_MARK)) else {"type": names[0]}
     if labels:
         members["labels"] = labels
+    if SERIES in names:
+        members["repeat"] = {}
     if names[-1].startswith(TOKEN_MARK):
         members["token"] = names[-1][1:]
     return msgspec.json.encode(members)[1:-1]

@@ -2,33 +2,47 @@
 
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from redis_scheduler.store.answer_shape import (
     NUMBER,
     of,
     redis_ms,
+    sized,
     text_pairs,
 )
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.cursor import Position, behind, decode_cursor, encode_cursor, from_time, positions
+from redis_scheduler.store.cursor import (
+    PLACES,
+    Position,
+    behind,
+    decode_cursor,
+    encode_cursor,
+    from_time,
+    place_of,
+    positions,
+)
 from redis_scheduler.store.filters import ANY, Filters
 from redis_scheduler.store.keys import GROUP
 from redis_scheduler.store.ledger import Ledger, read_ledger
 from redis_scheduler.store.script import Script
+from redis_scheduler.store.series import are_series_listed
 from redis_scheduler.store.stored import BEFORE_MOST, Stored, tasks_read
+from redis_scheduler.task.label import LABEL_MARK
+from redis_scheduler.task.listing import SERIES
 from redis_scheduler.task.summary import Summary, read_summary
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 PAGE_LIMIT = 10_000
 """Tasks in one answer, at most."""
 
-PAGE_BYTES = 8 * 1_048_576
-"""A page ends before the task that would make its answer larger than this, unless that is the first."""
+PAGE_BYTES = 4 * 1_048_576
+"""The bytes of a page, unless others are asked for."""
 
 LOOK_S = 0.8
-"""A page with filters looks for tasks for so long, and then says where to go on."""
+"""For so long a page with filters looks for tasks, unless it is asked to look for longer or shorter."""
 
 INFO_BYTES = 200
 """An answer says no more of a task besides its record and its last failure."""
@@ -47,6 +61,23 @@ RECORD_BYTES = 2**31
 
 
 _READ, _PAGE, _RECALL = map(Script, ("read", "page", "recall"))
+
+
+class Reading(NamedTuple):
+    """How a page is read."""
+
+    look_s: float = LOOK_S
+    """With filters it looks for tasks for so long, and then says where to go on."""
+    most_bytes: int = PAGE_BYTES
+    """It ends before the task that would make its answer larger than this, unless that is the first."""
+    rest: Callable[[], Awaitable[None]] | None = None
+    """What it waits for before it looks further."""
+    take: Callable[[Stored], object] | None = None
+    """Is given each task as it is read; the page has none then."""
+
+
+USUAL = Reading()
+"""How it is read where nothing else is asked for."""
 
 
 @dataclass(slots=True)
@@ -79,7 +110,7 @@ class Views:
 
     async def task(self, key: str) -> Stored | None:
         """Return the task of a key, however large."""
-        [found] = await self._read_whole([key])
+        [found] = await self.read_whole([key])
         return found
 
     async def count_before(self, stored: Stored) -> None:
@@ -95,51 +126,81 @@ class Views:
 
     async def summary(self, key: str) -> Summary | None:
         """Return what is kept of a task that has ended; None if nothing is."""
-        kept: bytes | None = await self.client.run(_RECALL.bind(self.client.keys, key=key), of(bytes | None))
-        return None if kept is None else read_summary(kept)
+        return (await self.summaries([key]))[0]
 
-    async def _read_whole(self, task_keys: Sequence[str]) -> list[Stored | None]:
-        return [found for found in await self._read(task_keys, RECORD_BYTES) if not isinstance(found, int)]
+    async def summaries(self, task_keys: Sequence[str]) -> list[Summary | None]:
+        """Return what is kept of each task that has ended; None where nothing is. Give 200 at most."""
+        call = _RECALL.bind(self.client.keys, task_keys=task_keys)
+        kept = await self.client.run(call, sized(list[bytes | None], len(task_keys)))
+        return [None if one is None else read_summary(one) for one in kept]
 
-    async def _read(self, task_keys: Sequence[str], record_bytes: int) -> list[Stored | int | None]:
+    async def read_at(self, places: Sequence[Position]) -> list[Stored | None]:
+        """Return the tasks of the first places, as many as one call reads."""
+        return await self.read_whole([place[2] for place in places])
+
+    async def read_whole(self, task_keys: Sequence[str], read_bytes: int = READ_BYTES) -> list[Stored | None]:
+        """Return the tasks of the first keys, as many as one call reads, however large they are."""
+        return [found for found in await self._read(task_keys, RECORD_BYTES, read_bytes) if not isinstance(found, int)]
+
+    async def _read(
+        self, task_keys: Sequence[str], record_bytes: int, read_bytes: int = READ_BYTES
+    ) -> list[Stored | int | None]:
         """Return the tasks of the first keys, as many as one call reads, at least one; of larger ones the size."""
-        return await self.client.run(
-            _READ.bind(self.client.keys, group=GROUP, room=READ_BYTES, most=record_bytes, task_keys=task_keys),
+        found = await self.client.run(
+            _READ.bind(self.client.keys, group=GROUP, room=read_bytes, most=record_bytes, task_keys=task_keys),
             lambda answer: tasks_read(task_keys, record_bytes, self._window_ms, self.client.keys.vault, answer),
         )
+        if shard := self.client.keys.shard:
+            for stored in found:
+                if isinstance(stored, Stored):
+                    stored.shard = shard
+        return found
 
-    async def page(self, limit: int, cursor: str | None, filters: Filters = ANY, look_s: float = LOOK_S) -> Page:
+    async def page(self, limit: int, cursor: str | None, filters: Filters = ANY, reading: Reading = USUAL) -> Page:
         """Return tasks still to be delivered that the filters want: queued and waiting first, then by due time, then
-        what is paused, and what awaits an acknowledgement; of one type or label by due time.
+        what is paused, and what awaits an acknowledgement; of one type or label, and series, by due time.
 
-        The cost grows with the page, not with the number of tasks. A page may end early, at PAGE_BYTES; with filters
-        also after LOOK_S. A task that moves while pages are read may be missed or met twice. Only tasks of the default
-        type are filtered while reading, so a page of them may be short. Raises InvalidField for a cursor that is
-        not one of ours.
+        The cost grows with the page, not with the number of tasks. A page may end early: see Reading. A task that moves
+        while pages are read may be missed or met twice. Only tasks of the default type are filtered while reading, so a
+        page of them may be short. Raises InvalidField for a cursor that is not one of ours.
         """
-        if (name := filters.index) is not None:
-            walk = self._indexed(name, cursor, filters)
-        else:
-            walk = self._all(decode_cursor(cursor, {"queue", "due", "paused", "awaiting", "held"}), filters)
-        return await self._gathered(walk, limit, filters, look_s=look_s)
+        name = await self._index(cursor, filters)
+        walk = self.walk_listed(name, cursor, filters)
+        return await self._gathered(walk, limit, filters, reading)
 
-    async def planned(
-        self, limit: int, cursor: str | None, filters: Filters, is_down: bool, look_s: float, most_bytes: int
-    ) -> Page:
+    def walk_listed(self, name: str | None, cursor: str | None, filters: Filters) -> AsyncIterator[list[Position]]:
+        """Walk what `page` shows, behind the place of a cursor: by the index of this name, if there is one. Raises as
+        `page` does."""
+        if name is not None:
+            return self._indexed(name, cursor)
+        return self.walk_all(decode_cursor(cursor, set(PLACES)), filters)
+
+    def cursor_of(self, position: Position) -> str:
+        """Return the cursor of a place."""
+        return encode_cursor(position)
+
+    async def planned(self, limit: int, cursor: str | None, filters: Filters, is_down: bool, reading: Reading) -> Page:
         """Return tasks that are not due yet, and paused ones, as `page` does: the first due first, or the last one if
         `is_down`. A task that the caller moves past those already met is not met again, even if it is paused or resumed
         meanwhile."""
-        if (name := filters.index) is not None:
-            walk = self._indexed(name, cursor, filters, is_down)
+        if (name := await self._index(cursor, filters)) is not None:
+            walk = self._indexed(name, cursor, is_down)
         else:
             walk = self._planned(decode_cursor(cursor, {"due"}), filters, is_down)
-        return await self._gathered(walk, limit, filters, False, look_s, most_bytes)
+        return await self._gathered(walk, limit, filters, reading)
 
-    def _indexed(
-        self, name: str, cursor: str | None, filters: Filters, is_down: bool = False
-    ) -> AsyncIterator[list[Position]]:
+    async def _index(self, cursor: str | None, filters: Filters) -> str | None:
+        """Return the name of an index that has all wanted tasks; None: there is none. A list goes on as it began."""
+        if not filters.repeats:
+            return filters.index(False)
+        return filters.index(place_of(cursor) == "series" if cursor else await self._are_series_listed())
+
+    async def _are_series_listed(self) -> bool:
+        return await are_series_listed(self.client)
+
+    def _indexed(self, name: str, cursor: str | None, is_down: bool = False) -> AsyncIterator[list[Position]]:
         """Walk an index from where the cursor says."""
-        place = "type" if filters.label is None else "label"
+        place = "series" if name == SERIES else "label" if name.startswith(LABEL_MARK) else "type"
         return self._sorted(self.client.keys.type_index(name), decode_cursor(cursor, {place}) or (place,), is_down)
 
     async def _planned(self, position: Position, filters: Filters, is_down: bool) -> AsyncIterator[list[Position]]:
@@ -169,46 +230,40 @@ class Views:
         return []
 
     async def _gathered(
-        self,
-        walk: AsyncIterator[list[Position]],
-        limit: int,
-        filters: Filters,
-        is_dead: bool = False,
-        look_s: float = LOOK_S,
-        most_bytes: int = PAGE_BYTES,
+        self, walk: AsyncIterator[list[Position]], limit: int, filters: Filters, reading: Reading, is_dead: bool = False
     ) -> Page:
-        """Return the tasks that a walk meets and the filters want, the dead or the others: about so many bytes, one
-        task at least."""
+        """Return the tasks that a walk meets and the filters want, the dead or the others."""
         page: list[Stored] = []
-        seen, looked_at, size = 0, 0, 0
-        counts_all, until_s = not filters.may_skip_many(is_dead), time.monotonic() + look_s
+        take = reading.take or page.append
+        seen, behind, size = 0, 0, 0
+        counts_all, until_s = not filters.may_skip_many(is_dead), time.monotonic() + reading.look_s
         last: Position = ()
         async for met in walk:
             if last and not counts_all and time.monotonic() > until_s:
-                return Page(page, encode_cursor(last), looked_at)
-            chunk = [position for position in met if filters.takes_key(position[-1])]
-            looked_at += len(met) - len(chunk)
+                return Page(page, self.cursor_of(last), behind)
+            chunk = [position for position in met if filters.takes_key(position[2])]
             while chunk:
                 if seen == limit or (last and not counts_all and time.monotonic() > until_s):
-                    return Page(page, encode_cursor(last), looked_at)
-                tasks = await self._read_whole([position[-1] for position in chunk[: limit - seen]])
+                    return Page(page, self.cursor_of(last), behind + _count_to(last, met))
+                if last and reading.rest is not None:
+                    await reading.rest()
+                tasks = await self.read_at(chunk[: limit - seen])
                 for position, task in zip(chunk, tasks, strict=False):
                     is_wanted = task is not None and (task.state == "dead") is is_dead and filters.takes(task)
                     if task and is_wanted:
-                        size += len(task.raw) + len(task.failure or b"") + INFO_BYTES
-                        if page and size > most_bytes:
-                            return Page(page, encode_cursor(last), looked_at)
-                        page.append(task)
+                        before, size = size, size + len(task.raw) + len(task.failure or b"") + INFO_BYTES
+                        if before and size > reading.most_bytes:
+                            return Page(page, self.cursor_of(last), behind + _count_to(last, met))
+                        take(task)
                     seen, last = seen + (counts_all or is_wanted), position
-                    looked_at += 1
                 chunk = chunk[len(tasks) :]
-            last = met[-1] if met else last
-        return Page(page, None, looked_at)
+            behind, last = behind + len(met), met[-1] if met else last
+        return Page(page, None, behind)
 
-    async def _all(self, position: Position, filters: Filters = ANY) -> AsyncIterator[list[Position]]:
-        """Walk the queue, then `due`, `paused`, `awaiting` and `held`: where the filters may find anything."""
+    async def walk_all(self, position: Position, filters: Filters = ANY) -> AsyncIterator[list[Position]]:
+        """Walk the queue and the other PLACES in their order, where the filters may find anything."""
         if (not position or position[0] == "queue") and filters.takes_place("queue"):
-            start = behind(position[1]) if position else "-"
+            start = behind(position[1].partition("@")[0]) if position else "-"
             while start and (
                 entries := await self.client.command(
                     "XRANGE", self.client.keys.queue, start, "+", "COUNT", CHUNK_LIMIT, read=_ENTRIES
@@ -218,26 +273,13 @@ class Views:
                 start = behind(entries[-1][0].decode())
         if not position or position[0] == "queue":
             position = from_time("due", filters.due_after_ms or None)
-        if position[0] == "due":
-            if filters.takes_place("due"):
-                async for chunk in self._sorted(self.client.keys.due, position):
-                    yield chunk
-                    if filters.due_before_ms is not None and float(chunk[-1][1]) >= filters.due_before_ms:
-                        break
-            position = ("paused",)
-        if position[0] == "paused":
-            if filters.takes_place("paused"):
-                async for chunk in self._sorted(self.client.keys.paused, position):
-                    yield chunk
-            position = ("awaiting",)
-        if position[0] == "awaiting":
-            if filters.takes_place("awaiting"):
-                async for chunk in self._sorted(self.client.keys.awaiting, position):
-                    yield chunk
-            position = ("held",)
-        if filters.takes_place("held"):
-            async for chunk in self._sorted(self.client.keys.held, position):
+        for place in filter(filters.takes_place, PLACES[PLACES.index(position[0]) :]):
+            onward: Position = position if place == position[0] else (place,)
+            end_ms = filters.due_before_ms if place == "due" else None
+            async for chunk in self._sorted(getattr(self.client.keys, place), onward):
                 yield chunk
+                if end_ms is not None and float(chunk[-1][1]) >= end_ms:
+                    break
 
     async def _sorted(self, index: str, position: Position, is_down: bool = False) -> AsyncIterator[list[Position]]:
         """Walk a sorted set, from the least score or down from the greatest, behind a position or from the start."""
@@ -264,6 +306,11 @@ class Views:
     async def idempotency_ids(self) -> int:
         """Return how many idempotency ids are kept, with those that have ended."""
         return await self.client.optional("ZCARD", self.client.keys.idempotency_ends, read=NUMBER) or 0
+
+
+def _count_to(last: Position, met: Sequence[Position]) -> int:
+    """Return how many there are up to the last one that was looked at; none where that is of what was met before."""
+    return met.index(last) + 1 if last in met else 0
 
 
 def _order(position: Position) -> tuple[float, bytes]:

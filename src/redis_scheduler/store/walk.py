@@ -5,13 +5,13 @@ from itertools import starmap
 from typing import Any, NamedTuple
 
 from redis_scheduler.errors import StoreRefused
-from redis_scheduler.store.answer_shape import of
+from redis_scheduler.store.answer_shape import SCANNED, of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.cursor import behind
 from redis_scheduler.store.keys import GROUP, text_of
 from redis_scheduler.store.ledger import BESIDE, ENDED, ENTERED
 from redis_scheduler.store.script import Script
-from redis_scheduler.task.listing import TOKEN_MARK, Listing, listing_of
+from redis_scheduler.task.listing import SERIES, TOKEN_MARK, Listing, listing_of
 from redis_scheduler.task.record import SEAL, UNREADABLE, Record, read_record
 
 LOOK_LIMIT = 100
@@ -30,7 +30,6 @@ _SUM = b".bytes"
 """Where the sum of what a token has waiting stands."""
 
 _TEXT = of(bytes | None)
-_SCANNED = of(tuple[bytes, list[bytes]])
 
 
 def _rows(answer: Any) -> list[list[Any]]:
@@ -90,19 +89,25 @@ def _heads_read(answer: Any) -> tuple[bytes, list[_RecordHead]]:
 
 
 class Walk:
-    """One walk through all keys."""
+    """One walk through all keys. `has_all_series`: whether the index of series is to have each of them. With `opens` it
+    opens sealed records of which nothing else tells whether they are series; `has_unopened`: it could not."""
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisClient, has_all_series: bool = True, opens: bool = False) -> None:
         self._client = client
         self._keys = client.keys
         self._records = _Batch()
+        self._has_all_series = has_all_series
+        self._opens = opens
+        self.has_unopened = False
 
     async def suspects(self) -> AsyncIterator[list[Suspect]]:
         """Yield all that the walk meets, in steps. It meets all that is there throughout, perhaps more than once."""
         yield [Suspect("counter", name) for name in (*ENTERED, *BESIDE, *ENDED)]
         async for heads in self.all_heads():
             met = [await self._read(head) for head in heads]
-            yield [suspect_of(head, record) for head, record in met if record is not None]
+            if self._opens:
+                met = [(head, await self._opened(head, record)) for head, record in met]
+            yield [suspect_of(head, record, self._has_all_series) for head, record in met if record is not None]
         for command, place in (("HSCAN", self._keys.idempotency), ("ZSCAN", self._keys.idempotency_ends)):
             async for pairs in self._scan(command, place, _Batch()):
                 yield [Suspect("idempotency", one) for one in pairs[::2]]
@@ -143,7 +148,7 @@ class Walk:
         cursor: bytes | None = None
         while cursor != b"0":
             cursor, answer = await self._client.command(
-                command, name, cursor or "0", "COUNT", batch.limit, read=_SCANNED
+                command, name, cursor or "0", "COUNT", batch.limit, read=SCANNED
             )
             batch.note(len(answer) // 2, sum(map(len, answer)))
             yield answer
@@ -168,12 +173,20 @@ class Walk:
     async def record(self, head: _RecordHead) -> Record | None:
         """Return a task's record, or None. A record for which there was no room is read alone, and so is a sealed one,
         whose head tells its type, labels and token only."""
-        _, record = await self._read(head)
+        head, record = await self._read(head)
+        return await self._opened(head, record)
+
+    async def _opened(self, head: _RecordHead, record: Record | None) -> Record | None:
         vault = self._keys.vault
-        if vault is None or record is None or record.unknown != SEAL:
+        if record is None or record.unknown != SEAL:
+            return record
+        self.has_unopened = self.has_unopened or vault is None
+        if vault is None:
             return record
         whole = await self._client.command("HGET", self._keys.tasks, head.key, read=_TEXT)
-        return vault.read_record(text_of(head.key), whole) if whole else None
+        found = vault.read_record(text_of(head.key), whole) if whole else None
+        self.has_unopened = self.has_unopened or (found is not None and found.unknown == SEAL)
+        return found
 
     async def _read(self, head: _RecordHead) -> tuple[_RecordHead, Record | None]:
         """Return a record, or None, with its head."""
@@ -240,17 +253,21 @@ class Walk:
         return [_listed(*await self._read(head), name) for head, (_, name) in zip(heads, members, strict=True)]
 
 
-def suspect_of(head: _RecordHead, record: Record) -> Suspect:
-    """Return what the script is to look at of a task that has this record."""
+def suspect_of(head: _RecordHead, record: Record, has_all_series: bool) -> Suspect:
+    """Return what the script is to look at of a task that has this record. `has_all_series`: see Walk."""
     if record is UNREADABLE:
         return Suspect("unreadable", head.key)
     listed = listing_of(record.type, record.options, record.token)
+    if not has_all_series:
+        names = (listed,) if isinstance(listed, str) else listed or ()
+        listed = tuple(name for name in names if name != SERIES) or None
     return Suspect("task", head.key, record.due, listed, b"" if listed is None else head.beginning)
 
 
 def _listed(head: _RecordHead, record: Record | None, name: str) -> Suspect:
-    # Where its names are not known the script only asks whether the task is there.
-    if record is None or record is UNREADABLE:
+    # Where its names are not known the script only asks whether the task is there. What a version before the index of
+    # series has sealed does not tell whether it is one.
+    if record is None or record is UNREADABLE or (name == SERIES and record.unknown == SEAL):
         return Suspect("listed", head.key, listed=name)
     listed = listing_of(record.type, record.options, record.token)
     if name == listed or (isinstance(listed, tuple) and name in listed):

@@ -5,15 +5,15 @@ knows of its consumers: before 7.2 that is little. A worker that meets a task th
 the same, since it does not know a member of its record.
 """
 
-import asyncio
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis_scheduler.store.answer_shape import NUMBER, of
+from redis_scheduler.store.answer_shape import NUMBER, of, text_pairs
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.joint import Joint
 from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.script import Script
 
@@ -46,7 +46,7 @@ class Workers:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
-        self._asking: asyncio.Task[None] | None = None
+        self._asking = Joint[None]("workers")
         self._formats: dict[str, int] = {}
         self._fresh_until = 0.0
 
@@ -56,19 +56,37 @@ class Workers:
         await self._refresh()
         return next((name for name, known in self._formats.items() if known < record_format), None)
 
+    async def names(self) -> list[str]:
+        """Return their names. Raises as `too_old` does."""
+        await self._refresh()
+        return list(self._formats)
+
     async def count(self) -> int:
         """Return how many there are. Raises as `too_old` does."""
         await self._refresh()
         return len(self._formats)
 
+    @property
+    def is_any(self) -> bool:
+        """Whether it is known that there is one."""
+        return bool(self._formats) and time.monotonic() < self._fresh_until
+
+    async def found_any(self) -> bool:
+        """Return whether there is one. Where there was none that is asked again: one may have come. Raises as
+        `too_old` does."""
+        if not self.is_any:
+            await self._asking.answer(self._ask)
+        return bool(self._formats)
+
+    async def seen_ms(self) -> int | None:
+        """Return when one has last said that it lives; None: none has, for ten minutes."""
+        newest = ("ZRANGE", self._client.keys.workers, "-1", "-1", "WITHSCORES")
+        pairs = await self._client.optional(*newest, read=text_pairs) or []
+        return int(float(pairs[0][1])) if pairs else None
+
     async def _refresh(self) -> None:
         if time.monotonic() >= self._fresh_until:
-            if self._asking is None or self._asking.done():
-                self._asking = asyncio.create_task(self._ask(), name="workers")
-                # Its error goes to those who wait for it; there may be none.
-                self._asking.add_done_callback(lambda task: task.cancelled() or task.exception())
-            # A request that is cancelled while it waits must not cancel it.
-            await asyncio.shield(self._asking)
+            await self._asking.answer(self._ask)
 
     async def _ask(self) -> None:
         # Without the queue, its group or the right to ask, no worker is known.

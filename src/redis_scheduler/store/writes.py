@@ -81,7 +81,7 @@ ADVANCE = Script("advance")
 DISCARD, PAUSE, RESUME = (
     Script(verb, {"key": "row[0]", "expected": "row[1]"}) for verb in ("discard", "pause", "resume")
 )
-RUN = Script("run", {"key": "row[0]", "expected": "row[1]", "delay_ms": "row[2]"})
+RUN = Script("run", {"key": "row[0]", "expected": "row[1]", "delay_ms": "row[2]", "is_series": "row[3]"})
 
 
 PURGED_TYPES = 1_000
@@ -89,9 +89,6 @@ PURGED_TYPES = 1_000
 
 OPERATION_S = 86_400
 """How far an operation is stays known for so long after its last step."""
-
-ANSWERED_S = 60
-"""The same of one that its answer ends: only a call that is sent again asks for it."""
 
 
 class Writes:
@@ -185,11 +182,17 @@ class Writes:
         return await self._move(RESUME, _rows(task_keys, expected))
 
     async def run(
-        self, task_keys: Sequence[str], delays_ms: Sequence[int] = (), expected: Sequence[bytes] = ()
+        self,
+        task_keys: Sequence[str],
+        delays_ms: Sequence[int] = (),
+        expected: Sequence[bytes] = (),
+        are_series: Sequence[int] = (),
     ) -> list[Standing]:
         """Make tasks due now, or after a delay (below zero: task/due.py) if they are not due before, but those in
-        delivery and the dead; return where each stood."""
-        rows = _rows(task_keys, expected, delays_ms or [0] * len(task_keys))
+        delivery and the dead; return where each stood. `are_series`: 1 for each that makes an occurrence more by that,
+        and keeps its time."""
+        nothing = [0] * len(task_keys)
+        rows = _rows(task_keys, expected, delays_ms or nothing, are_series or nothing)
         return await self._move(RUN, rows, window_ms=self._timing.window_ms)
 
     async def acknowledge(self, said: Sequence[Acknowledgement]) -> list[AcknowledgeAnswer]:
@@ -222,12 +225,11 @@ class Writes:
         operation_id: str,
         step: ShiftStep,
         tasks: Sequence[Stored],
-        is_kept: bool = True,
         is_guarded: bool = False,
     ) -> Operation | None:
         """Move the due times of those tasks whose first attempt is yet to come; return how far the operation is then.
-        If this is not its next step, nothing is moved. Give about a MiB of records at most. `is_kept`: whether anybody
-        may ask for the operation later; `is_guarded`: whether only what still has its record is moved."""
+        If this is not its next step, nothing is moved. Give about a MiB of records at most. `is_guarded`: whether only
+        what still has its record is moved."""
         return await self.client.run(
             SHIFT.bind(
                 self.client.keys,
@@ -239,7 +241,7 @@ class Writes:
                 cursor=step.cursor or "-",
                 by_ms=step.by_ms,
                 last_ms=LAST_MS,
-                expiry_s=OPERATION_S if is_kept else ANSWERED_S,
+                expiry_s=OPERATION_S,
             ),
             read_operation,
         )

@@ -24,6 +24,8 @@ class Change:
     """The names that it is to be listed under (`listed`), and those that it is listed under now."""
     has_other_limit: bool = False
     """Whether it is to be under another limit than now (limiting.py: limit_of)."""
+    token: str | None = None
+    """The id of the token whose task it is to be; None: of API_AUTH."""
 
 
 Cancellation = tuple[str, Listing] | tuple[str, Listing, bytes] | tuple[str, Listing, bytes, bytes]
@@ -41,6 +43,8 @@ class OnceTask:
     id: str
     mac: str
     task: NewTask
+    ids_listed: str | None = None
+    """IDS_MARK and the id of the token that asks; None: API_AUTH."""
 
 
 class StoredTask(NamedTuple):
@@ -57,6 +61,8 @@ class OnceAnswer(Enum):
     """An earlier request with the id had another content."""
     FULL = b"F"
     """As many ids are kept as may be."""
+    TOKEN_FULL = b"T"
+    """As many ids of this token are kept as may be."""
 
 
 @dataclass(slots=True)
@@ -108,6 +114,8 @@ class Standing(Enum):
     CHANGED = "C"
     """Somewhere, but with another record than expected."""
     NOT_FOUND = "N"
+    TOLD = "R"
+    """A series that was told to run before, and has not made that occurrence."""
 
     @property
     def state(self) -> str:

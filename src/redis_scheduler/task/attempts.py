@@ -30,7 +30,7 @@ class Attempt(LastFailure, frozen=True, omit_defaults=True):
 
     `answer`: the beginning of the answer's body as text, or `answer_base64`, where it is none, or is mostly control
     characters. `lookup_ms`, `connect_ms`, `first_byte_ms`: see Phases (outcome.py). `detail`: see Outcome. `again`:
-    when the next attempt was to be made; 0 if none.
+    when the next attempt was to be made; 0 if none. `started`: the key of the task that the end with it started.
     """
 
     due: int = 0
@@ -43,6 +43,7 @@ class Attempt(LastFailure, frozen=True, omit_defaults=True):
     connect_ms: int = 0
     first_byte_ms: int = 0
     detail: str = ""
+    started: str = ""
 
 
 class _Kept(Attempt, frozen=True, omit_defaults=True):

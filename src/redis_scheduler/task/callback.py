@@ -86,19 +86,19 @@ def follow_up(claim: Claim, end: End) -> FollowUp | None:
     else:
         start = _kept_start(callback, claim.record.token)
     tail = start.tail
-    if start.is_told:
+    if start.tells_end:
         tail = b"%b%b}" % (tail, _encode(_told(claim, callback, end)))
     return FollowUp(start.delay_ms, tail, start.listed)
 
 
 @dataclass(slots=True)
 class _Start:
-    """What follows from a callback alone. tail: if the task is told of the end, up to what it is told."""
+    """What follows from a callback alone. tail: with `tells_end`, up to what the task is told of the end."""
 
     delay_ms: int
     tail: bytes
     listed: Listing
-    is_told: bool
+    tells_end: bool
 
 
 _kept: dict[tuple[int, str | None], tuple[Callback, _Start]] = {}
@@ -126,9 +126,12 @@ def _start_of(callback: Callback, token: str | None, traceparent: str | None = N
         own = with_trace(own, traceparent)
     ttl, delay_ms = _when(callback)
     type_name = None if callback.type in (UNSET, DEFAULT_TYPE) else str(callback.type)
-    is_told = callback.method != "GET"
-    tail = record_tail(callback.webhook, ttl, type_name, b"" if is_told else None, own, token=token)
-    return _Start(delay_ms, tail.removesuffix(b"}") if is_told else tail, listing_of(type_name, own, token), is_told)
+    tells_end = callback.event and callback.method != "GET"
+    data = None if callback.data is UNSET else bytes(callback.data)
+    tail = record_tail(callback.webhook, ttl, type_name, b"" if tells_end else data, own, token=token)
+    if tells_end:
+        tail = tail.removesuffix(b"}")
+    return _Start(delay_ms, tail, listing_of(type_name, own, token), tells_end)
 
 
 def _when(callback: Callback) -> tuple[float, int]:

@@ -22,10 +22,10 @@ class Claim:
     """A task that this consumer may deliver. A claim is equal to itself alone: entries of two shards may have one id.
 
     `attempts`: how many have failed. `tries`: how often it was claimed since its last outcome, with this time. If its
-    record is UNREADABLE it may only be buried. `shard`: the number of its shard in this process. `previous_status`: of
-    the answer to the last failed attempt, if there was one. `result`: what is kept of it once it is settled
-    (summary.py); empty: nothing. `failure`: what is kept of its failed attempts (attempts.py). `mark`: what is known of
-    an acknowledgement (acknowledgement.py).
+    record is UNREADABLE it may only be buried. `shard`: the number of its shard. `previous_status`: of the
+    answer to the last failed attempt, if there was one. `result`: what is kept of it once it is settled (summary.py);
+    empty: nothing. `failure`: what is kept of its failed attempts (attempts.py). `mark`: what is known of
+    an acknowledgement (acknowledgement.py). `is_told_to_run`: whether a client told a series to run (series.py).
     """
 
     id: str
@@ -38,6 +38,7 @@ class Claim:
     result: bytes = b""
     mark: str = ""
     failure: bytes | None = None
+    is_told_to_run: bool = False
 
 
 @dataclass(slots=True)

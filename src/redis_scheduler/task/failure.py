@@ -1,4 +1,4 @@
-"""What stands in Redis of the attempts that failed: how many, an acknowledgement's mark, and the last failure."""
+"""What stands in Redis of the attempts that failed: how many, a mark, and the last failure."""
 
 import re
 
@@ -14,14 +14,20 @@ def read_attempts(failure: bytes | None) -> tuple[int, bytes | None]:
 
 
 def read_mark(failure: bytes | None) -> str:
-    """Return what is known of an acknowledgement, most often nothing: see acknowledgement.py."""
+    """Return what is known of an acknowledgement (acknowledgement.py); most often nothing."""
     if failure is None or (found := _MARK.match(failure)) is None:
         return ""
     return found[1].decode()
 
 
+def is_told_to_run(failure: bytes | None) -> bool:
+    """Return whether a series was told to run (series.py), and has not made that occurrence."""
+    return failure is not None and _TOLD.match(failure) is not None
+
+
 _DIGITS = re.compile(rb"[0-9]{1,15}")
 _MARK = re.compile(rb"[0-9]{1,15}(@[0-9-]{1,50}[+-]?)(?: |$)")
+_TOLD = re.compile(rb"[0-9]{1,15}!(?: |$)")
 
 
 class LastFailure(msgspec.Struct, frozen=True, omit_defaults=True):

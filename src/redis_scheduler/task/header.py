@@ -47,7 +47,8 @@ def headers_problem(headers: Mapping[str, str]) -> str:
         if _NAME.fullmatch(name) is None:
             return f"must have names of letters, digits and !#$%&'*+-.^_`|~ alone, got {json.dumps(name)}"
         lower = name.lower()
-        if lower in OF_THE_CONNECTION or lower.startswith(OWN_PREFIXES):
+        taken_for = lower.replace("_", "-")  # by receivers behind CGI and WSGI, who know both by one name
+        if taken_for in OF_THE_CONNECTION or taken_for.startswith(OWN_PREFIXES):
             return f"must not have {name}: the service sets it, or it is of the connection"
         if lower == "traceparent":
             return f"must not have {name}: give the option traceparent instead"

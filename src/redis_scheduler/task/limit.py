@@ -11,6 +11,10 @@ PER_MOST_S = 86_400
 KEY_MARK = "@"
 """Before a `limit_key` in the name of a limit: no host begins with it."""
 
+WHOLE_MARK = "!"
+"""Before the name of a limit, and before the keys of tasks with permits of it, where the first shard keeps it as a
+whole (engine/whole.py): no host and no task key begins with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:

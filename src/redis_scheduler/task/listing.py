@@ -1,5 +1,5 @@
-"""Under which names a task is listed while it is to be delivered: that of its type, those of its labels, and that of
-the token whose task it is."""
+"""Under which names a task is listed while it is to be delivered: that of its type, those of its labels, that of all
+series if it is one, and that of the token whose task it is."""
 
 from msgspec import UNSET
 
@@ -7,8 +7,11 @@ from redis_scheduler.task.label import index_of, index_title
 from redis_scheduler.task.options import NONE, Options
 
 Listing = str | tuple[str, ...] | None
-"""The names of a task's indexes: its type, if that is not the default, each label (label.py), and its token. One stands
-alone; None: none."""
+"""The names of a task's indexes, in this order: its type, if that is not the default, each label (label.py), SERIES,
+and its token. One stands alone; None: none."""
+
+SERIES = "\r"
+"""The name under which all series are listed. No type's, label's or token's is like it: see TOKEN_MARK."""
 
 TOKEN_MARK = "\n"  # noqa: S105 - what names begin with
 """The index of a token has a name that begins so; no type's does, since it cannot be printed, and no label's."""
@@ -29,16 +32,20 @@ def labels_bytes(options: Options) -> int:
 
 def listing_of(type_name: str | None, options: Options, token: str | None = None) -> Listing:
     """Return under which names a task with this type (None: the default), these options and this token is listed."""
-    if token is None and (options is NONE or options.labels is UNSET):
+    if token is None and (options is NONE or (options.labels is UNSET and options.repeat is UNSET)):
         return type_name
     names = [] if type_name is None else [type_name]
     if options.labels is not UNSET:
         names += (index_of(f"{name}={value}") for name, value in options.labels.items())
+    if options.repeat is not UNSET:
+        names.append(SERIES)
     if token is not None:
         names.append(TOKEN_MARK + token)
-    return tuple(names) if len(names) > 1 or token is None else names[0]
+    return tuple(names) if len(names) > 1 or options.labels is not UNSET else names[0]
 
 
 def name_shown(name: str) -> str:
     """Return what an index is called that has this name."""
+    if name == SERIES:
+        return "kind series"
     return f"token {name[1:]}" if name.startswith(TOKEN_MARK) else index_title(name)

@@ -164,7 +164,8 @@ class Callback(Options, frozen=True, forbid_unknown_fields=True):
     """A task that the end of another starts, which is told how that ended (callback.py).
 
     ttl, at: at most one of them; without, it is due at once. type: absent means the default type. data: told beside the
-    rest. include_data: whether the data of the task that ended is told, too.
+    rest. include_data: whether the data of the task that ended is told, too. event: false sends `data` alone, without
+    how the task ended.
     """
 
     webhook: str
@@ -173,6 +174,7 @@ class Callback(Options, frozen=True, forbid_unknown_fields=True):
     type: str | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
     include_data: bool = False
+    event: bool = True
 
 
 CALLBACKS = ("on_success", "on_failure")

@@ -28,7 +28,8 @@ class Outcome:
     came is none), request (none can be made), egress (no connection may be opened), proxy, acknowledgement. `is_final`:
     another attempt would fare the same. `detail`: what only the log and an admin may know of a failure. `is_local`:
     this machine is at fault, without free sockets or memory; no request was made, so it counts as no attempt.
-    `is_impatient`: a time-out of the task's own ended it, which is shorter than that of the service.
+    `is_impatient`: a time-out of the task's own ended it, which is shorter than that of the service. `began_s`: when
+    the attempt began, by this machine's monotonic clock.
     """
 
     error: str | None
@@ -42,6 +43,7 @@ class Outcome:
     is_final: bool = False
     detail: str = ""
     is_impatient: bool = False
+    began_s: float = 0.0
 
     @property
     def kind(self) -> str:

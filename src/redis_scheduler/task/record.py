@@ -38,7 +38,7 @@ from redis_scheduler.task.record_head import (
     parted,
     without_repetition,
 )
-from redis_scheduler.task.repeat import Progress
+from redis_scheduler.task.repeat import Progress, Repeat
 from redis_scheduler.task.timing import LAST_MS
 from redis_scheduler.task.webhook import parts_of
 
@@ -235,9 +235,11 @@ def _newer_record(stored: bytes) -> Record | None:
         unknown = _unknown(members, KNOWN)
         if unknown is None or not 0 <= due <= LAST_MS:
             return None
-        webhook, ttl, type_name, labels, token = (_value(members, name, kind) for name, kind in _KINDS)
+        webhook, ttl, type_name, labels, repeat, token = (_value(members, name, kind) for name, kind in _KINDS)
         data = bytes(members["data"]) if "data" in members else data
         options = Options(labels=labels) if labels else NONE
+        if repeat is not None:  # how it repeats is not said here, or may be in words of a newer version
+            options = msgspec.structs.replace(options, repeat=Repeat())
         return Record(
             due, webhook or "", ttl or 0, type_name, data, unknown, options=options, content=content, token=token
         )
@@ -261,6 +263,7 @@ _KINDS: tuple[tuple[str, Any], ...] = (
     ("ttl", int | float),
     ("type", str),
     ("labels", dict[str, str]),
+    ("repeat", dict[str, Raw]),
     ("token", TokenId),
 )
 

@@ -70,8 +70,9 @@ _REPETITIONS: tuple[tuple[bytes, Callable[[bytes], Repetition]], ...] = (
 # What differs between tasks that have the same options stands before them, or last.
 _NUMBER = rb"(?:0|[1-9][0-9]{0,14})"
 _TEXT = rb'"([^"\\\0-\x1f]*)"'
+# A ttl that was computed may have 16 decimals, and 20 if it is small.
 FRONT = re.compile(
-    rb'\{"due":(%(n)b),(?:"again":(%(n)b),)?"head":(%(n)b),"webhook":%(t)b,"ttl":(%(n)b(?:\.[0-9]{1,15})?)'
+    rb'\{"due":(%(n)b),(?:"again":(%(n)b),)?"head":(%(n)b),"webhook":%(t)b,"ttl":(%(n)b(?:\.[0-9]{1,20})?)'
     rb'(?:,"type":%(t)b)?(?:,"token":"(%(id)b)")?(?:,"traceparent":"(%(trace)b)")?(?=[,}])'
     % {
         b"n": _NUMBER,

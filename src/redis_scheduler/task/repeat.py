@@ -35,6 +35,7 @@ _NAMED = {
     "@annually": "0 0 1 1 *",
 }
 _BAD_DAY = "bad day-of-month"
+_HOURS = 24
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -167,6 +168,11 @@ def parsed(cron: str) -> CronSim:
     """Return a walk through the times that a good expression matches: from its `dt` on, by the clock on the wall if
     that is naive. The library's own treatment of zones, which follows from its first time, is off."""
     return copy(_parsed(" ".join(_fields_of(cron))))
+
+
+def has_every_hour(matches: CronSim) -> bool:
+    """Return whether an expression names minutes, not times of day: it goes on evenly while a zone's clock is set."""
+    return len(matches.hours) == _HOURS
 
 
 @lru_cache(1_024)

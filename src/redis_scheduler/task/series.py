@@ -15,8 +15,7 @@ from redis_scheduler.task.summary import ended_tail
 from redis_scheduler.task.times import Due, due_now
 
 EARLY_MS = 1_000
-"""A series that was queued so long before its time was told to run now: it makes an occurrence more, and keeps its
-time."""
+"""A series that was queued so long before its time was told to run by a version before, which left no mark."""
 
 
 @dataclass(slots=True)
@@ -64,14 +63,15 @@ def _queued_ms(claim: Claim) -> int:
 def firing(claim: Claim, now_ms: int, most_bytes: int) -> Firing:
     """Return what follows from the claim of a series by Redis' time.
 
-    Its occurrences have about so many bytes, one at least: a series that missed more comes again at once for the rest.
+    One that was told to run makes an occurrence more, and keeps its time, however near or long past that is. Else its
+    occurrences have about so many bytes, one at least: a series that missed more comes again at once for the rest.
     """
     record, repeat = claim.record, claim.record.options.repeat
     if repeat is UNSET:
         raise ValueError("no series")
     before = record.repetition if isinstance(record.repetition, Progress) else Progress()
-    is_early = max(now_ms, _queued_ms(claim)) < record.due - EARLY_MS
-    due = Due([now_ms], 0, record.due) if is_early else due_now(repeat, record.due, now_ms)
+    is_told_to_run = claim.is_told_to_run or max(now_ms, _queued_ms(claim)) < record.due - EARLY_MS
+    due = Due([now_ms], 0, record.due) if is_told_to_run else due_now(repeat, record.due, now_ms)
     left = len(due.made) if repeat.times is UNSET else max(0, repeat.times - before.made)
     options = options_of(msgspec.structs.replace(record.options, repeat=UNSET))
     most, next_ms = 1, due.next_ms
@@ -80,7 +80,7 @@ def firing(claim: Claim, now_ms: int, most_bytes: int) -> Firing:
         next_ms = due.made[most] if len(due.made) > most else next_ms
     listed = listing_of(record.type, options, record.token)
     made = [
-        Made(new_task_key(), at_ms, tail_of(record, options, Occurrence(claim.key, number)), listed)
+        Made(new_task_key(claim.shard), at_ms, tail_of(record, options, Occurrence(claim.key, number)), listed)
         for number, at_ms in enumerate(due.made[: min(left, most)], before.made + 1)
     ]
 

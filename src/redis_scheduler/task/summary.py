@@ -10,7 +10,8 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a task ended (`state`) and when, in Redis' ms; after how many attempts, and with which status.
 
     `due`: the intended time, in Redis' ms; of a series that of its last occurrence, or of the next one, if it was
-    cancelled. `elapsed_ms`: how long the last attempt took. `progress`: what a series had done.
+    cancelled. `elapsed_ms`: how long the last attempt took. `progress`: what a series had done. `started`: the key of
+    the task that this end started.
     """
 
     state: str
@@ -21,6 +22,7 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str | None = None
     ended: int = 0
     progress: Progress | None = None
+    started: str = ""
 
     @property
     def late_ms(self) -> int:
@@ -32,9 +34,11 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Summary).decode
 
 
-def summary_tail(state: str, record: Record, attempts: int, elapsed_ms: int = 0, status: int | None = None) -> bytes:
+def summary_tail(
+    state: str, record: Record, attempts: int, elapsed_ms: int = 0, status: int | None = None, started: str = ""
+) -> bytes:
     """Return a summary without the time of the end, which the script puts in front: it knows Redis' clock."""
-    return b"," + _encode(Summary(state, attempts, record.due, elapsed_ms, status, record.type))[1:]
+    return b"," + _encode(Summary(state, attempts, record.due, elapsed_ms, status, record.type, started=started))[1:]
 
 
 def cancelled_tail(record: Record, attempts: int) -> bytes:

@@ -9,33 +9,28 @@ field) names minutes, not times of day: it goes on evenly through both.
 """
 
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from itertools import islice
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from msgspec import UNSET
 
-from redis_scheduler.task.repeat import Fault, Repeat, parsed, rule_fault
+from redis_scheduler.task.gap import times_in
+from redis_scheduler.task.repeat import Fault, Repeat, has_every_hour, parsed, rule_fault
 from redis_scheduler.task.timing import LAST_MS
 
 MISSED_MOST = 100
 """So many occurrences are made at once after a gap, with `missed` all."""
-
-COUNTED_MOST = 1_000
-"""So many missed times of a cron expression are looked at one by one: more are found by halving, and count as so
-many."""
 
 LATE_MS = 60_000
 """With `missed` skip an occurrence that is later than this is left out."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_HOURS = 24
+_MINUTE_MS = 60_000
 
 
 def fault_of(repeat: Repeat, start_ms: int) -> Fault | None:
@@ -83,7 +78,7 @@ def _cron(repeat: Repeat, after_ms: int) -> Iterator[int]:
         after = _EPOCH + after_ms * _MILLISECOND
         wall = after.astimezone(zone).replace(microsecond=0)
         matches = parsed(repeat.cron or "")
-        if len(matches.hours) == _HOURS:
+        if has_every_hour(matches):
             matches.dt = wall
             instants = (at.astimezone(UTC) for at in matches)
         else:
@@ -144,27 +139,13 @@ def due_now(repeat: Repeat, intended_ms: int, now_ms: int) -> Due:
 
 def _passed(repeat: Repeat, intended_ms: int, now_ms: int) -> tuple[list[int], int]:
     """Return the last times that have come, the intended one at least, and how many have."""
+    end_ms = min(now_ms, _until_ms(repeat))
     if repeat.every is not UNSET:
         step_ms = round(repeat.every * 1000)
-        count = max(0, min(now_ms, _until_ms(repeat)) - intended_ms) // step_ms + 1
+        count = max(0, end_ms - intended_ms) // step_ms + 1
         return [intended_ms + step_ms * number for number in range(max(0, count - MISSED_MOST), count)], count
-    passed, count = deque([intended_ms], MISSED_MOST), 1
-    for at_ms in islice(times_after(repeat, intended_ms), COUNTED_MOST):
-        if at_ms > now_ms:
-            break
-        passed.append(at_ms)
-        count += 1
-    if count > COUNTED_MOST:
-        passed.clear()
-        end_ms = min(now_ms, _until_ms(repeat)) + 1
-        for _ in range(MISSED_MOST if repeat.missed == "all" else 1):
-            end_ms = _last_before(repeat, intended_ms, end_ms)
-            passed.appendleft(end_ms)
-    return list(passed), count
-
-
-def _last_before(repeat: Repeat, start_ms: int, end_ms: int) -> int:
-    """Return the last time before an end, by halving: there is one after the start."""
-    minutes = range(start_ms, end_ms, 60_000)
-    place = bisect_left(minutes, True, key=lambda at_ms: (next_ms(repeat, at_ms) or end_ms) >= end_ms)
-    return next_ms(repeat, minutes[place - 1]) or end_ms
+    most = MISSED_MOST if repeat.missed == "all" else 1
+    zone = "UTC" if repeat.tz is UNSET else repeat.tz
+    # All series that come in one minute have one answer.
+    count, last = times_in(repeat.cron or "", zone, intended_ms, end_ms - end_ms % _MINUTE_MS, most)
+    return [intended_ms, *last][-most:], count + 1

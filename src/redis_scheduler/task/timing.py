@@ -3,7 +3,16 @@
 Loops get one `Timing`, and scripts get its numbers as arguments: each number stands only here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+
+@dataclass(slots=True)
+class Served:
+    """How many shards a process looks at, to deliver what is due there, and how many it joins. More may come while it
+    runs."""
+
+    shards: int = 1
+    joined: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,6 +21,9 @@ class Timing:
 
     Raises ValueError for values that cannot work together.
     """
+
+    served: Served = field(default_factory=Served)
+    """It looks less often at each of many shards."""
 
     # Leases and retries
 
@@ -39,7 +51,7 @@ class Timing:
     """Between two sweeps while any task waits for a retry."""
 
     sweep_idle_interval_ms: int = 1_000
-    """Between two sweeps while none waits."""
+    """Between two sweeps while none waits, but any is in delivery or awaits; of one or two shards always then."""
 
     sweep_step_interval_ms: int = 30
     """Between two steps of a sweep, of 1,000 entries and 1.4 ms each: 5 % of Redis at most."""
@@ -48,7 +60,7 @@ class Timing:
     """After a gap of this length in the sweeps nobody sweeps for as long: workers that live settle and renew first."""
 
     sweep_void_after_ms: int = 500
-    """A reclaim that reaches Redis later than this does nothing: leases may have run out while it was on its way."""
+    """A look that reaches Redis later than this does nothing: leases may have run out while it was on its way."""
 
     clock_set_least_ms: int = 100
     """A clock of Redis that was set back by less is not noticed: sweeps tell it by their times, and are so far
@@ -63,7 +75,11 @@ class Timing:
     """Bytes of records in one load: a millisecond or two of Redis."""
 
     fired_most: int = 50
-    """Series of one call: working out their next times takes half a millisecond, 3 ms where no two have one rule."""
+    """Series of one call: working out their next times takes half a millisecond, 3 ms where no two have one rule, and a
+    millisecond each behind a gap of months."""
+
+    working_out_s: float = 0.002
+    """Times of series are worked out for so long at once, and for one series more; then others go on."""
 
     promoted_most: int = 50
     """Claims of one promotion: with their tasks half a millisecond of Redis, besides the move."""
@@ -116,6 +132,13 @@ class Timing:
     block_ms: int = 2_000
     """A claim may block so long: Redis 6.2 leaves a blocked reader hanging after FLUSHALL."""
 
+    block_longest_ms: int = 2_000
+    """The same of a server from 7.0 on, which may be told to end it; over several shards longer (`reader_block_ms`)."""
+
+    turn_s: float = 0.1
+    """Of several shards with a backlog one claims at a time. If it has no answer for so long, the next one claims. A
+    step of the sweep keeps the slots that it may need from the other shards for so long, too."""
+
     courtesy_s: float = 0.005
     """While doubtful hosts crowd this worker's slots, it leaves new entries to others for so long."""
 
@@ -126,19 +149,18 @@ class Timing:
     """A delivery that this machine could not begin keeps its slot for so long, and is then given back."""
 
     recovery_interval_s: float = 5.0
-    """Between two recoveries that nothing asked for: a call that was given up may still be applied later."""
+    """Between two recoveries that nothing asked for, while anything is pending for the worker: a call that was given up
+    may still be applied later."""
 
     recovery_pause_s: float = 0.1
     """The least time between two recoveries: so they cost little while every few answers are lost."""
 
-    longest_sleep_s: float = 1.0
-    """The longest time between two looks of the timer: a lost bell costs no more."""
-
     bell_refused_s: float = 60.0
-    """After a refusal the timer asks again so much later whether it may hear the bell."""
+    """After a refusal the timer asks again so much later whether it may hear the bell: looks tell it what is due."""
 
     rejoin_interval_s: float = 5.0
-    """Between two looks of a process at the deployment's id in Redis: if somebody has deleted it, it is put back."""
+    """Between two looks of a process at the deployment's id in Redis: if somebody has deleted it, it is put back. Over
+    several shards: `rejoin_s`."""
 
     retire_interval_s: float = 600.0
     """Between two looks of a worker for consumers that are gone."""
@@ -147,7 +169,8 @@ class Timing:
     """A consumer without pending entries that was idle for so long is gone."""
 
     trim_interval_s: float = 10.0
-    """Between two looks of a worker for what is not to be kept any longer. It looks at once after a task has died."""
+    """Between two looks of a worker for what is not to be kept any longer, over several shards as many times as long
+    (`trim_s`). It looks at once after a task has died."""
 
     trim_pause_s: float = 0.01
     """Between two trims that drop something: at most a tenth of Redis."""
@@ -179,6 +202,51 @@ class Timing:
             raise ValueError("A lease must be longer than two renewals")
         if self.batch_limit < 1:
             raise ValueError("A batch has one task at least")
+
+    def over(self, shards: int) -> "Timing":
+        """Return the timing of a process that serves all shards, of which there are so many. The process changes
+        `served` when more come, and where it serves only some."""
+        return replace(self, served=Served(shards, shards))
+
+    @property
+    def _times(self) -> float:
+        """At a shard of several a process looks so many times less often."""
+        return max(1.0, self.served.shards / 2)
+
+    @property
+    def look_interval_ms(self) -> int:
+        """Between two looks at a shard in which nothing is pending or awaits; a lost bell costs no more. What is due,
+        bells, and retries that this process parks do not wait for it."""
+        return round(self.sweep_idle_interval_ms * self._times)
+
+    @property
+    def ring_below_ms(self) -> int:
+        """For a task that comes again sooner than this the bell calls for a look: other workers might look only later.
+        0, so that it calls for none, where each looks every second."""
+        return self.look_interval_ms if self._times > 1 else 0
+
+    @property
+    def sweep_gap_ms(self) -> int:
+        """Sweeps that are further apart show an outage, or that all workers were down."""
+        return self.sweep_hold_ms + self.look_interval_ms - self.sweep_idle_interval_ms
+
+    @property
+    def reader_block_ms(self) -> int:
+        """For so long a claim may block, of a server from 7.0 on: those of all shards ask as often as that of one."""
+        return self.block_longest_ms * self.served.shards
+
+    def rejoin_s(self, is_first: bool) -> float:
+        """Return the seconds between two looks of a process at the deployment's id in the first shard, which alone says
+        how many there are and what processes say; or in another. (That a worker lives its looks say.)"""
+        if self.served.joined == 1:
+            return self.rejoin_interval_s
+        # In each minute once at least: it notes for how long the oldest task of the minute has been due.
+        return self.rejoin_interval_s * (2 if is_first else 10)
+
+    @property
+    def trim_s(self) -> float:
+        """Between two looks of a worker at a shard for what is not to be kept any longer."""
+        return self.trim_interval_s * self.served.shards
 
     @property
     def lease_idle_ms(self) -> int:

@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.store.refusal import told
+
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -13,7 +16,8 @@ POLICY = (
 _ALWAYS = [
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    # With no-referrer a browser would say `Origin: null` of our own forms.
+    (b"referrer-policy", b"same-origin"),
 ]
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -57,3 +61,12 @@ class PageRefused(Exception):
     def __init__(self, status: int, error: str) -> None:
         super().__init__(error)
         self.status = status
+
+
+class Unavailable(StoreUnavailable):
+    """What the API answered with a 503. Its text is meant for whoever asked."""
+
+
+def said_of(error: StoreUnavailable | StoreFull) -> str:
+    """Return what a person is told of an error."""
+    return str(error) if isinstance(error, Unavailable | StoreFull) else told(error)

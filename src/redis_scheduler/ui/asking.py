@@ -1,19 +1,23 @@
 """Asks the API as the token of a visitor would: pages show what it answers, and buttons do what it does. So rights,
 types, checks and logs are those of the API, in one place."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import msgspec
 from starlette.types import ASGIApp, Message, Scope
 
+from redis_scheduler.api.answers import TRY_AGAIN
 from redis_scheduler.api.callers import CALLER
 from redis_scheduler.api.journal import BY_PERSON
 from redis_scheduler.api.pages import LOOK
-from redis_scheduler.api.request_ids import REQUEST_ID, new_request_id
-from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.ui.answers import PageRefused
+from redis_scheduler.api.request_ids import REQUEST_ID
+from redis_scheduler.ui.answers import PageRefused, Unavailable
 from redis_scheduler.ui.entering import Visitor
+
+NONE_GIVEN: Mapping[str, str] = MappingProxyType({})
 
 LOOK_S = 0.1
 """So long a page looks for what its filters want: a browser asks again and again, and others' requests wait for it."""
@@ -38,9 +42,9 @@ class Answered(NamedTuple):
 
 
 def check(answered: Answered) -> None:
-    """Raise StoreUnavailable for a 503, PageRefused for another error."""
+    """Raise Unavailable for a 503, PageRefused for another error."""
     if answered.status == 503:
-        raise StoreUnavailable(answered.error)
+        raise Unavailable(answered.error.removesuffix(TRY_AGAIN))
     if answered.status != 200:
         raise PageRefused(answered.status, answered.error)
 
@@ -58,10 +62,19 @@ class Asker:
         self._api = api
 
     async def ask(
-        self, visitor: Visitor, method: str, path: str, query: dict[str, str] | None = None, body: bytes = b""
+        self,
+        visitor: Visitor,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: bytes = b"",
+        given: Mapping[str, str] = NONE_GIVEN,
+        look_s: float = LOOK_S,
     ) -> Answered:
-        """Send a request, and return its answer. `path` is as the server gives it: not percent-encoded."""
+        """Send a request, and return its answer. `path` is as the server gives it: not percent-encoded; `given`:
+        further headers; `look_s`: for so long it looks for what filters want."""
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))] if body else []
+        headers += [(name.lower().encode(), text.encode("utf-8")) for name, text in given.items()]
         scope: Scope = {
             "type": "http",
             "http_version": "1.1",
@@ -73,8 +86,8 @@ class Asker:
             "client": visitor.client,
             "state": {},
             BY_PERSON: True,
-            REQUEST_ID: new_request_id(b""),
-            LOOK: LOOK_S,
+            REQUEST_ID: visitor.request_id,
+            LOOK: look_s,
         }
         if visitor.caller is not None:
             scope[CALLER] = visitor.caller

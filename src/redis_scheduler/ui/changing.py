@@ -42,15 +42,20 @@ async def change(asker: Asker, visitor: Visitor, verb: str, key: str, fields: di
     return answered.status == 200, answered.error or f"{key} {wanted.done}{_found(answered)}"
 
 
-async def change_marked(asker: Asker, visitor: Visitor, fields: dict[str, str]) -> tuple[bool, str]:
-    """Do what a button says to each task that is marked; return whether all was done, and what there is to say."""
-    keys, verb = [value for name, value in fields.items() if name.startswith("key-")], fields.get("verb", "")
-    if not keys:
-        return False, "Mark tasks first, with x or the mouse"
+async def change_marked(asker: Asker, visitor: Visitor, fields: dict[str, str]) -> dict[str, Any]:
+    """Ask whether what a button says is meant for the tasks that are marked; once that was said, do it to each. Return
+    what the page is to say. Raises PageRefused."""
+    marked, verb = {name: value for name, value in fields.items() if name.startswith("key-")}, fields.get("verb", "")
+    if verb not in CHANGES:
+        raise PageRefused(404, "There is no such button")
+    keys = list(marked.values())
+    shown = {"verb": verb, "place": "marked", "filters": marked, "about": ", ".join(keys), "count": len(keys)}
+    if "counted" not in fields or not keys:
+        error = "" if keys else "Mark tasks first, with x or the mouse"
+        return {**shown, "step": "ask", "is_complete": True, "minutes": "", "error": error}
     done = [(key, *await change(asker, visitor, verb, key, {})) for key in keys]
     failed = [f"{key}: {text}" for key, is_done, text in done if not is_done]
-    said = f"{verb}: {len(done) - len(failed)} of {len(done)}"
-    return not failed, "; ".join([said, *failed[:5]])
+    return {**shown, "step": "done", "touched": len(done) - len(failed), "failed": failed[:5]}
 
 
 def body_of(wanted: Change, fields: dict[str, str]) -> bytes:

@@ -26,7 +26,7 @@ def bars(title: str, labels: Sequence[str], stacks: Sequence[tuple[str, Sequence
                     ).format(name, LEFT + at * step, y, max(1.0, step - 1), max(1.0, height), label, numbers[at])
                 )
                 base += numbers[at]
-    return _chart(title, labels, f"{top:,}", "0", Markup("").join(found))
+    return _chart(title, labels, _short(top), "0", Markup("").join(found))
 
 
 def lines(title: str, labels: Sequence[str], series: Sequence[tuple[str, Sequence[float | None]]]) -> Markup:
@@ -82,6 +82,13 @@ def _chart(title: str, labels: Sequence[str], top: str, bottom: str, drawn: Mark
 
 def _y(value: float, top: float) -> float:
     return 8 + _PLOT_HEIGHT * (1 - value / top)
+
+
+def _short(top: int) -> str:
+    """Return the number at the top of the axis so that it fits beside it: `50,000`, `200 k`, `5 M`."""
+    if top < 100_000:
+        return f"{top:,}"
+    return f"{top // 1_000:,} k" if top < 1_000_000 else f"{top // 1_000_000:,} M"
 
 
 def _round_up(value: int) -> int:

@@ -1,5 +1,7 @@
 """The dashboard: finds what answers at a path, for who is signed in."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -11,32 +13,43 @@ from redis_scheduler.api.app import Inside
 from redis_scheduler.api.auth import ECHO, INSTANCE_HEADER, PAGES
 from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS
 from redis_scheduler.api.headers import headers_of
+from redis_scheduler.api.request_ids import request_id_of
 from redis_scheduler.errors import RequestRefused, StoreFull, StoreUnavailable
+from redis_scheduler.host import HOST_LENGTH
 from redis_scheduler.logs import Events
 from redis_scheduler.store.filters import LISTED
-from redis_scheduler.store.refusal import told
+from redis_scheduler.store.refusal import UNREACHABLE
 from redis_scheduler.store.token import Right
 from redis_scheduler.task.key import is_task_key
-from redis_scheduler.ui.answers import NO_STORE, PageAnswer, PageRefused, moved_to
+from redis_scheduler.ui.answers import NO_STORE, PageAnswer, PageRefused, moved_to, said_of
 from redis_scheduler.ui.asking import Asker
 from redis_scheduler.ui.changing import change, change_marked, schedule
 from redis_scheduler.ui.echo import BODY_BYTES, TAKEN_BYTES, Echo
-from redis_scheduler.ui.entering import Entrance, Visitor
+from redis_scheduler.ui.entering import Entrance, Visitor, is_at_loopback
 from redis_scheduler.ui.forms import LOGIN_BYTES, body_of, check_same_origin, fields_of, query_of
 from redis_scheduler.ui.many import do_many
 from redis_scheduler.ui.parts import Parts, selectable
 from redis_scheduler.ui.proxies import as_asked
 from redis_scheduler.ui.rendering import Templates
+from redis_scheduler.ui.repeating import NARROWED
 from redis_scheduler.ui.static import Static
 from redis_scheduler.ui.system import About
 
 logger = Events(__name__)
 
+OVER_HTTP = "Over http a browser keeps nobody signed in, but on this machine: ask for this page over https."
+
 HERE = {"overview.html": "", "task.html": "tasks"}
 """The page that the navigation marks, where it has another name than the template."""
 
-LISTS = {"tasks": (["tasks"], FILTERS), "dead": (["groups", "dead"], DEAD_FILTERS)}
-SIMPLE = {"reference": ["reference"], "repeating": ["repeating"], "hosts": ["hosts"], "system": ["system"]}
+NO_OTHERS: Mapping[str, dict[str, str]] = MappingProxyType({})
+
+LISTS = {
+    "tasks": (["tasks"], FILTERS),
+    "dead": (["groups", "dead"], DEAD_FILTERS),
+    "repeating": (["repeating"], NARROWED),
+}
+SIMPLE = {"reference": ["reference"], "system": ["system"]}
 """Pages by their names: the parts that they have, and the filters."""
 
 
@@ -50,14 +63,15 @@ class Dashboard:
         self._templates = Templates(self._static, self._base, common)
         self._entrance = Entrance(inside, f"{self._base}/")
         self._asker = Asker(inside.api)
-        self._echo = Echo()
+        self._echo = Echo(inside.tokens)
         self._proxies = about.proxies
-        self._has_echo, self._delivers = about.has_echo, about.delivers
+        self._has_echo, self._delivers, self._reached_at = about.has_echo, about.delivers, about.reached_at
         self._parts = Parts(inside, self._asker, self._templates, self._echo, about)
 
     def close(self) -> None:
         """End what was begun."""
         self._echo.close()
+        self._parts.system.doctor.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -70,12 +84,13 @@ class Dashboard:
         except RequestRefused as error:
             response = self._error(request, error.code.status, str(error))
         except (StoreUnavailable, StoreFull) as error:
-            text = told(error) if isinstance(error, StoreUnavailable) else str(error)
+            text = said_of(error)
+            text += self._parts.away_since if text.endswith(UNREACHABLE) else ""
             response = self._error(request, 503, f"{text}. What is scheduled is kept there; this page tries again.")
         except ClientDisconnect:
             return
         except Exception as error:
-            logger.fault("fault", error, path=scope["path"])
+            logger.fault("fault", error, path=scope["path"], request_id=request_id_of(scope))
             response = self._error(request, 500, "Internal error; the service's log has the details")
         await response(scope, receive, send)
 
@@ -85,7 +100,7 @@ class Dashboard:
             return moved_to(f"{self._base}/")
         first, _, rest = path[1:].partition("/")
         method = "GET" if request.method == "HEAD" else request.method
-        if request.scope["path"] == ECHO and self._has_echo:
+        if request.scope["path"] == ECHO and self._has_echo and self._echo.is_for(request.scope["query_string"]):
             return await self._take(request)
         if INSTANCE_HEADER in headers_of(request.scope):
             raise PageRefused(403, "A task cannot use the dashboard of the scheduler that delivers it")
@@ -97,6 +112,9 @@ class Dashboard:
             raise PageRefused(405, "Pages take GET and POST")
         if first == "login":
             return await self._enter(request) if method == "POST" else self._login(request, 200)
+        if first == "logout" and method == "POST":
+            # Whether it is signed in, while that cannot be said, or not: no cookie is to stay behind.
+            return await self._left(request)
         visitor = await self._entrance.visitor(request)
         if visitor is None:
             return self._to_login(request)
@@ -105,7 +123,7 @@ class Dashboard:
         return await self._page(request, visitor, first, rest)
 
     async def _take(self, request: Request) -> PageAnswer:
-        """Take a delivery, which the gate knows by its instance. What is sent here is only shown."""
+        """Take a delivery, which its query tells from what others send. What is sent here is only shown."""
         body = await body_of(request, TAKEN_BYTES, BODY_BYTES + 1)
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.scope["headers"]]
         self._echo.take(request.method, headers, body)
@@ -113,10 +131,24 @@ class Dashboard:
 
     async def _enter(self, request: Request) -> PageAnswer:
         fields = await fields_of(request, LOGIN_BYTES)
+        origin = fields.get("origin", "")
+        if origin.startswith("http://") and not is_at_loopback(request, origin):
+            return self._login(request, 403, OVER_HTTP, fields.get("next", ""))
         cookie = await self._entrance.enter(request, fields)
         if cookie is None:
             return self._login(request, 401, "This token is wrong, or was revoked.", fields.get("next", ""))
         return moved_to(self._own_page(fields.get("next", "")), [cookie])
+
+    async def _left(self, request: Request) -> PageAnswer:
+        """Sign out: here and, where Redis can be told, everywhere."""
+        cookies = [self._entrance.without_cookie()]
+        try:
+            await self._entrance.leave(request)
+        except StoreUnavailable as error:
+            text = f"This browser is signed out. A copy of its cookie is not, for 12 hours at most: {said_of(error)}"
+            page = self._templates.page("error.html", text=text, status="Signed out here only", lists=[])
+            return PageAnswer(page, 503, cookies=cookies)
+        return moved_to(f"{self._base}/login", cookies)
 
     def _own_page(self, wanted: str) -> str:
         """Return the page that somebody wanted who had to sign in first, if it is one of ours."""
@@ -147,16 +179,22 @@ class Dashboard:
                 )
             case name, "" if name in LISTS:
                 parts, filters = LISTS[name]
-                return await self._show(visitor, f"{name}.html", parts, query, query=query, filters=filters)
+                letter = query.pop("letter", "") if name == "dead" else ""
+                own = {"letter": {"key": letter}} if is_task_key(letter) else {}
+                return await self._show(visitor, f"{name}.html", parts, query, own, query=query, filters=filters)
             case name, "" if name in SIMPLE:
                 return await self._show(visitor, f"{name}.html", SIMPLE[name], query)
+            case "hosts", "":
+                return await self._show(visitor, "hosts.html", ["hosts"], {}, host=query.get("host", "")[:HOST_LENGTH])
             case "task", key if is_task_key(key):
                 return await self._show(visitor, "task.html", ["task"], {"key": key}, key=key)
             case "try", "":
                 sees = visitor.rights & Right.READ and not (visitor.caller and visitor.caller.types)
                 parts = ["echo"] if self._has_echo and sees else []
-                url = await self._url(request)
-                return await self._show(visitor, "try.html", parts, {}, has_echo=bool(parts), echo_url=url)
+                url, allowed = await self._echo_at(request)
+                return await self._show(
+                    visitor, "try.html", parts, {}, has_echo=bool(parts), echo_url=url, allowed=allowed
+                )
             case "find", "":
                 key = query.get("key", "")
                 if not is_task_key(key):
@@ -166,19 +204,35 @@ class Dashboard:
                 return PageAnswer(await self._parts.get(visitor, name, query))
         raise PageRefused(404, "There is no such page")
 
-    async def _url(self, request: Request) -> str:
-        """Return where the echo receiver takes deliveries, as far as this process knows; empty if there is none."""
+    async def _echo_at(self, request: Request) -> tuple[str, str]:
+        """Return where the echo receiver takes deliveries, as far as this process knows, empty if there is none; and
+        what EGRESS_ALLOW of workers elsewhere must name for that."""
         if not self._has_echo:
-            return ""
+            return "", ""
         if self._delivers:
-            return f"http://127.0.0.1:{await self._echo.listen()}/"
-        return f"{request.scope['scheme']}://{headers_of(request.scope).get(b'host', b'').decode('latin-1')}{self._base}/echo"
+            return f"http://127.0.0.1:{await self._echo.listen()}/?{self._echo.query}", ""
+        if (own := self._reached_at()) is not None:
+            return f"http://{own}{ECHO}?{self._echo.query}", own
+        host = headers_of(request.scope).get(b"host", b"").decode("latin-1")
+        url = f"{request.scope['scheme']}://{host}{self._base}/echo?{self._echo.query}"
+        return url, "address:port of this API, such as 10.0.0.7:8080"
 
     async def _show(
-        self, visitor: Visitor, template: str, parts: list[str], asked: dict[str, str], **shown: Any
+        self,
+        visitor: Visitor,
+        template: str,
+        parts: list[str],
+        asked: dict[str, str],
+        own: Mapping[str, dict[str, str]] = NO_OTHERS,
+        **shown: Any,
     ) -> PageAnswer:
-        """Return a page with its parts, as they are now."""
+        """Return a page with its parts, as they are now; `own`: others, and what each of them is asked."""
         made = {name: await self._parts.get(visitor, name, asked) for name in parts}
+        for name, query in own.items():
+            try:
+                made[name] = await self._parts.get(visitor, name, query)
+            except PageRefused as error:
+                made[name] = self._templates.page("said.html", is_done=False, text=str(error))
         addresses = {name: self._base + self._parts.address(name, asked) for name in parts}
         here = HERE.get(template, template.removesuffix(".html"))
         may: dict[str, Any] = {
@@ -192,24 +246,31 @@ class Dashboard:
         return PageAnswer(page)
 
     async def _changed(self, request: Request, visitor: Visitor, first: str, rest: str) -> PageAnswer:
-        if first == "logout":
-            return moved_to(f"{self._base}/login", [self._entrance.leaving()])
         fields = await fields_of(request)
-        if first == "many":
-            shown = await do_many(self._asker, visitor, rest, fields)
+        if first in ("many", "marked"):
+            shown = await (
+                do_many(self._asker, visitor, rest, fields)
+                if first == "many"
+                else change_marked(self._asker, visitor, fields)
+            )
             self._parts.forget()
             name = "many.html" if _is_part(request) else "many_page.html"
             return PageAnswer(self._templates.page(name, visitor=visitor, here="", **shown))
+        if first == "call":
+            shown = await self._parts.reference.call(visitor, rest, fields)
+            self._parts.forget()
+            name = "answer.html" if _is_part(request) else "answer_page.html"
+            return PageAnswer(self._templates.page(name, visitor=visitor, here="reference", **shown))
         back = first
         if first == "do":
             verb, _, key = rest.partition("/")
             is_done, text = await change(self._asker, visitor, verb, key, fields)
             back = f"task/{key}"
-        elif first == "marked":
-            is_done, text = await change_marked(self._asker, visitor, fields)
-            back = "tasks"
         elif first == "hosts":
             is_done, text = await self._parts.hosts.change(visitor, fields)
+        elif first == "doctor":
+            is_done, text = self._parts.system.begin_look(visitor)
+            back = "system"
         elif first == "try":
             is_done, text = await schedule(self._asker, visitor, fields)
         else:
@@ -223,7 +284,9 @@ class Dashboard:
 
     def _error(self, request: Request, status: int, error: str) -> PageAnswer:
         name = "said.html" if _is_part(request) else "error.html"
-        return PageAnswer(self._templates.page(name, is_done=False, text=error, status=status), status)
+        page = request.scope["path"].removeprefix(f"{PAGES}/")
+        lists = self._parts.lists(page, query_of(request)) if status == 503 else []
+        return PageAnswer(self._templates.page(name, is_done=False, text=error, status=status, lists=lists), status)
 
 
 def _is_part(request: Request) -> bool:

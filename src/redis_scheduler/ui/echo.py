@@ -1,13 +1,16 @@
 """The echo receiver: takes deliveries, and shows the last ones, so that a newcomer sees one arrive.
 
 It has a port of its own at loopback, which is opened when the page is first looked at: deliveries to the scheduler's
-own port are refused, as all others of them are. Where workers run elsewhere they deliver to `/ui/echo` of the API.
+own port are refused, as all others of them are. Where workers run elsewhere they deliver to `/ui/echo` of the API. Both
+want a secret in the query, where no log has it: nobody else pushes out what has arrived.
 """
 
 import asyncio
 import contextlib
+import hmac
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redis_scheduler.logs import rfc3339
@@ -29,14 +32,25 @@ class Arrival:
 
 
 class Echo:
-    """The last arrivals of this process."""
+    """The last arrivals of this process. `tokens`: the service's own; the secret is made of the first, and tells
+    nothing of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self._queries = [_query(token) for token in tokens]
         self.arrivals: deque[Arrival] = deque(maxlen=KEPT)
         self._server: asyncio.Server | None = None
         self._opening = asyncio.Lock()
         self._connections = 0
         self.port = 0
+
+    @property
+    def query(self) -> str:
+        """The query of the addresses at which deliveries are taken."""
+        return self._queries[0]
+
+    def is_for(self, query: bytes) -> bool:
+        """Whether a request has such a query."""
+        return any(hmac.compare_digest(query, own.encode()) for own in self._queries)
 
     def take(self, method: str, headers: list[tuple[str, str]], body: bytes) -> None:
         """Keep what came, newest first, without what is secret in it. One byte of `body` more than is shown says that
@@ -72,6 +86,9 @@ class Echo:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
+        method, target, _ = first.split(" ")
+        if not self.is_for(target.partition("?")[2].encode("latin-1")):
+            raise ValueError("not of this deployment")
         headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
         length = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
         if not 0 <= length <= TAKEN_BYTES:
@@ -83,6 +100,10 @@ class Echo:
                 raise EOFError
             left -= len(piece)
             body += piece[: BODY_BYTES + 1 - len(body)]
-        self.take(first.split(" ")[0], headers, body)
+        self.take(method, headers, body)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         await writer.drain()
+
+
+def _query(token: str) -> str:
+    return f"secret={hmac.digest(token.encode(), b'redis-scheduler echo', 'sha256').hex()[:32]}"

@@ -5,6 +5,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from starlette.types import Scope
 
+from redis_scheduler.api.request_ids import REQUEST_ID
+
 Network = IPv4Network | IPv6Network
 
 
@@ -32,7 +34,7 @@ def as_asked(scope: Scope, trusted: Sequence[Network]) -> Scope:
     return found
 
 
-_KEPT = ("http_version", "method", "path", "raw_path", "query_string", "client", "server", "state")
+_KEPT = ("http_version", "method", "path", "raw_path", "query_string", "client", "server", "state", REQUEST_ID)
 
 
 def _last(value: bytes) -> str:

@@ -25,7 +25,7 @@ class Templates:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters.update(count=count, short=short, cut=cut)
+        self._environment.filters.update(count=count, short=short, cut=cut, clock=clock, span=span)
         self._environment.globals.update(
             base=base,
             static=f"{base}/static/{static.mark}",

@@ -1,17 +1,23 @@
-"""What repeats: the series among the tasks that wait."""
+"""What repeats: series, by when they come next."""
 
-import time
+import asyncio
 from typing import Any
 
-from redis_scheduler.ui.asking import Asker
+from redis_scheduler.api.filters import FILTERS
+from redis_scheduler.ui.asking import Asker, check
 from redis_scheduler.ui.entering import Visitor
-from redis_scheduler.ui.tasks import page_of
+from redis_scheduler.ui.life import next_times
+from redis_scheduler.ui.searching import look
+from redis_scheduler.ui.tasks import buttons_of, refuse_unknown, shown_of
 
-LOOK_S = 0.1
-"""So long tasks are looked through; then the page says where to go on."""
+PAGE = 25
+"""Rows of a page: for each the API is asked for its next times, and how its last occurrence ended."""
 
-LOOKED_AT = "500"
-SHOWN = 100
+NARROWED = tuple(name for name in FILTERS if name != "repeats")
+"""Filters that the page takes."""
+
+BUTTONS = {"run": "Run now", "pause": "Pause", "resume": "Resume", "cancel": "Delete"}
+"""What may be done with a series, as its buttons call it."""
 
 
 class Repeating:
@@ -21,14 +27,22 @@ class Repeating:
         self._asker = asker
 
     async def rows(self, visitor: Visitor, query: dict[str, str]) -> dict[str, Any]:
-        """Return series, by when they fire next. Raises PageRefused."""
-        found: list[dict[str, Any]] = []
-        cursor, looked_at, until = query.get("cursor"), 0, time.monotonic() + LOOK_S
-        while True:
-            asked = {"limit": LOOKED_AT, **({"cursor": cursor} if cursor else {})}
-            page = page_of(await self._asker.ask(visitor, "GET", "/schedules", asked))
-            looked_at += len(page.data)
-            found += [row.info for row in page.data if "repeat" in row.info]
-            cursor = page.next
-            if cursor is None or len(found) >= SHOWN or time.monotonic() > until:
-                return {"rows": found, "next": cursor, "looked_at": looked_at}
+        """Return a page of series by the filters of the address. Raises PageRefused."""
+        refuse_unknown(query, NARROWED)
+        page, search = await look(self._asker, visitor, "/schedules", query, PAGE, repeats="true")
+        rows = await asyncio.gather(*(self._row(visitor, row.info) for row in page.data))
+        return {"rows": rows, "next": page.next, "search": search, "labels": BUTTONS}
+
+    async def _row(self, visitor: Visitor, listed: dict[str, Any]) -> dict[str, Any]:
+        """Return a series with what only the answer of its own tells; without, if it is gone meanwhile."""
+        answered = await self._asker.ask(visitor, "GET", f"/schedule/{listed['key']}")
+        if answered.status not in (200, 404):
+            check(answered)
+        info = shown_of(answered).info if answered.status == 200 else listed
+        if "repeat" not in info:  # it has ended
+            info = listed
+        return {
+            "info": info,
+            "times": next_times(info),
+            "buttons": [name for name in buttons_of(info, visitor) if name in BUTTONS],
+        }

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.store.refusal import told
+from redis_scheduler.ui.answers import said_of
 
 KEPT = 64
 """Parts of pages that are kept, the last ones used: some 10 kB each, but for tasks with much data."""
@@ -63,7 +63,7 @@ class Shared(Generic[T]):
         except StoreUnavailable as error:
             if part.value is None:
                 raise
-            return Seen(part.value, part.made_s, told(error))
+            return Seen(part.value, part.made_s, said_of(error))
 
     def _drop_above(self) -> None:
         """Drop what was used the longest ago above the limits; never what was used last."""

@@ -1,22 +1,24 @@
 """The list of tasks, and a task: what the API shows, made readable."""
 
 import shlex
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
-from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Raw
 
 from redis_scheduler.api.filters import FILTERS
+from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.filters import LISTED
+from redis_scheduler.store.forecast import deferred
 from redis_scheduler.store.token import Right
 from redis_scheduler.task.options import Options
 from redis_scheduler.ui.answers import PageRefused
 from redis_scheduler.ui.asking import Answered, Asker, check, content_of
 from redis_scheduler.ui.entering import Visitor
-from redis_scheduler.ui.rendering import span
+from redis_scheduler.ui.life import next_times, steps_of
+from redis_scheduler.ui.searching import NUMBERS, look
 from redis_scheduler.ui.trees import text_of, tree_of
 
 PAGE = 50
@@ -25,23 +27,10 @@ PAGE = 50
 CURL_BYTES = 65_536
 """A task with more data is not shown as a line for a shell."""
 
-COUNTED = {"in delivery": ("in_delivery",), "scheduled": ("due",), "deferred": ()}
-"""What of GET /stats counts the tasks of a state, if it has another name: those deferred count as scheduled."""
+COUNTED = {"in delivery": "in_delivery", "scheduled": "due"}
+"""What of GET /stats counts the tasks of a state, if it has another name: `due` counts those deferred, too."""
 
 TASK_FIELDS = frozenset(Options.__struct_fields__)
-
-
-class Row(msgspec.Struct):
-    """A task in a list: without its data."""
-
-    info: dict[str, Any]
-
-
-class Page(msgspec.Struct):
-    """A page of a list."""
-
-    data: list[Row]
-    next: str | None
 
 
 class One(msgspec.Struct):
@@ -59,53 +48,65 @@ class Shown(msgspec.Struct):
     data: One
 
 
-_page, _shown = msgspec.json.Decoder(Page), msgspec.json.Decoder(Shown)
+_shown = msgspec.json.Decoder(Shown)
 
 
-def page_of(answered: Answered) -> Page:
-    """Return a page of tasks. Raises StoreUnavailable, or PageRefused."""
+def shown_of(answered: Answered) -> One:
+    """Return a task. Raises StoreUnavailable, or PageRefused."""
     check(answered)
-    return _page.decode(answered.body)
+    return _shown.decode(answered.body).data
 
 
 class Tasks:
     """Reads tasks for pages."""
 
-    def __init__(self, asker: Asker) -> None:
+    def __init__(self, asker: Asker, clients: Sequence[RedisClient]) -> None:
         self._asker = asker
+        self._clients = clients
 
     async def rows(self, visitor: Visitor, query: dict[str, str]) -> dict[str, Any]:
         """Return a page of tasks by the filters of the address, and how many there are of each state. Raises
         PageRefused."""
-        unknown = [name for name in query if name not in (*FILTERS, "cursor")]
-        if unknown:
-            raise PageRefused(400, f"{unknown[0]}: is no filter; known: {', '.join(FILTERS)}")
-        page = page_of(await self._asker.ask(visitor, "GET", "/schedules", {**query, "limit": str(PAGE)}))
-        return {"rows": [row.info for row in page.data], "next": page.next, "counts": await self._counts(visitor)}
+        refuse_unknown(query, FILTERS)
+        page, search = await look(self._asker, visitor, "/schedules", query, PAGE)
+        counted = await self._counts(visitor, query)
+        # All are looked at, but for what these filters leave out.
+        looks_at_all = query.keys() <= {"host", "key_prefix", "cursor", *NUMBERS}
+        total = sum(counted["counts"].values()) if looks_at_all else 0
+        return {"rows": [row.info for row in page.data], "next": page.next, "search": search, "total": total, **counted}
 
-    async def _counts(self, visitor: Visitor) -> dict[str, int]:
-        if not visitor.rights & Right.METRICS or (visitor.caller and visitor.caller.types):
-            return {}
+    async def _counts(self, visitor: Visitor, query: dict[str, str]) -> dict[str, Any]:
+        """Return how many tasks there are of each state, and whether those deferred count as scheduled. A list of one
+        shard has no sums beside it: another may be away."""
+        nothing: dict[str, Any] = {"counts": {}, "with_deferred": False}
+        if not visitor.rights & Right.METRICS or (visitor.caller and visitor.caller.types) or "shard" in query:
+            return nothing
         states = content_of(await self._asker.ask(visitor, "GET", "/stats"))["data"]["states"]
-        return {
-            name: sum(states[one] for one in COUNTED.get(name, (name,))) for name in LISTED if COUNTED.get(name, "-")
-        }
+        counts = {name: states[COUNTED.get(name, name)] for name in LISTED if name != "deferred"}
+        if (later := await deferred(self._clients)) is not None:
+            counts |= {"scheduled": max(0, counts["scheduled"] - later), "deferred": later}
+        return {"counts": counts, "with_deferred": later is None}
 
     async def one(self, visitor: Visitor, key: str) -> dict[str, Any]:
         """Return a task. Raises PageRefused for what is not there, or not for the visitor."""
-        answered = await self._asker.ask(visitor, "GET", f"/schedule/{key}")
-        check(answered)
-        found = _shown.decode(answered.body).data
+        found = shown_of(await self._asker.ask(visitor, "GET", f"/schedule/{key}"))
         info = found.info
         return {
             "info": info,
             "options": {name: msgspec.json.encode(info[name]).decode() for name in info if name in TASK_FIELDS},
-            "next": _next(info),
-            "steps": _steps(info),
+            "next": next_times(info),
+            "steps": steps_of(info, bytes(found.data)),
             "data": _content(found),
             "curl": _curl(found),
-            "buttons": _buttons(info, visitor),
+            "edit": _edit(info),
+            "buttons": buttons_of(info, visitor),
         }
+
+
+def refuse_unknown(query: Mapping[str, str], filters: Sequence[str]) -> None:
+    """Raise PageRefused for a parameter that is no filter of a list."""
+    if unknown := [name for name in query if name not in (*filters, *NUMBERS, "shard", "cursor")]:
+        raise PageRefused(400, f"{unknown[0]}: is no filter; known: {', '.join(filters)}")
 
 
 def _content(found: One) -> Any:
@@ -113,60 +114,7 @@ def _content(found: One) -> Any:
     return tree_of(bytes(found.data)) if text is None else text_of(text)
 
 
-def _next(info: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the next times of a series, in UTC and, where its rule has one, in its zone."""
-    times = (info.get("series") or {}).get("next") or []
-    zone = (info.get("repeat") or {}).get("tz")
-    try:
-        at = ZoneInfo(zone) if zone else None
-    except (ValueError, OSError):
-        at = None
-    return [
-        (one, "" if at is None else f"{datetime.fromisoformat(one).astimezone(at):%Y-%m-%d %H:%M:%S} {zone}")
-        for one in times
-    ]
-
-
-def _steps(info: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what happened to a task, in turn: when it was due, each attempt that is kept, how it ended."""
-    found: list[dict[str, Any]] = []
-    attempts = info.get("attempts") or []
-    gone = int(info.get("retry") or 0) - len(attempts)
-    if info.get("due") and not attempts:
-        found.append({"what": "due", "at": info["due"], "kind": "due"})
-    elif attempts and attempts[0].get("due"):
-        found.append({"what": "due", "at": attempts[0]["due"], "kind": "due"})
-    if gone > 0:
-        found.append({"what": f"{gone} attempts that are kept no more", "at": None, "kind": "more"})
-    for number, attempt in enumerate(attempts, start=max(0, gone) + 1):
-        found.append(
-            {
-                "what": f"attempt {number}: {attempt.get('error', '')}",
-                "at": attempt.get("began"),
-                "kind": "failed",
-                "attempt": attempt,
-                "took": span(attempt.get("elapsed_ms", 0)),
-                "phases": [
-                    (name, span(attempt[field]))
-                    for name, field in (
-                        ("look-up", "lookup_ms"),
-                        ("connect", "connect_ms"),
-                        ("answer", "first_byte_ms"),
-                    )
-                    if attempt.get(field)
-                ],
-            }
-        )
-    if info.get("ended"):
-        late = f", {span(info['late_ms'])} late" if info.get("late_ms") is not None else ""
-        status = f", answered {info['last_status']}" if info.get("last_status") else ""
-        found.append({"what": f"{info['state']}{status}{late}", "at": info["ended"], "kind": info["state"]})
-    elif info.get("expires") and info["expires"] != info.get("due"):
-        found.append({"what": "comes next", "at": info["expires"], "kind": "next"})
-    return found
-
-
-def _buttons(info: dict[str, Any], visitor: Visitor) -> list[str]:
+def buttons_of(info: dict[str, Any], visitor: Visitor) -> list[str]:
     """Return what may be done with a task in its state, as far as the visitor may."""
     state, rights = info["state"], visitor.rights
     if info.get("ended"):
@@ -181,6 +129,14 @@ def _buttons(info: dict[str, Any], visitor: Visitor) -> list[str]:
         "delete": Right.CANCEL if state == "dead" else None,
     }
     return [name for name, right in wanted.items() if right is not None and rights & right]
+
+
+def _edit(info: dict[str, Any]) -> str:
+    """Return the body of a PATCH that changes nothing yet: what may be said otherwise, without its time and data."""
+    fields = {
+        name: info[name] for name in ("webhook", *sorted(TASK_FIELDS - {"traceparent", "repeat"})) if name in info
+    }
+    return msgspec.json.format(msgspec.json.encode(fields), indent=2).decode()
 
 
 def _curl(found: One) -> str | None:

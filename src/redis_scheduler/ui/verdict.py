@@ -1,85 +1,55 @@
 """What is wrong, the first thing first, and what to do; or, in one sentence, that all is well. Pure."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
-from redis_scheduler.task.tally import BOUNDS_MS
-from redis_scheduler.ui.rendering import count, span
+from redis_scheduler.store.memory import WARN_SHARE
+from redis_scheduler.task.tally import BOUNDS_MS, bound_at
+from redis_scheduler.ui.failing import failing
+from redis_scheduler.ui.readings import NAMED_MOST, UNREADABLE_HOST, Problem, Readings
+from redis_scheduler.ui.rendering import clock, count, span
+from redis_scheduler.ui.shards import named
 
 LATE_MS = 5_000
 """A task that is due for longer is late."""
 
-MEMORY_WARN = 0.8
-FAILING_SHARE, FAILING_LEAST = 0.5, 10
+HELD_S = 600
+"""What a rate holds back for longer is told."""
 
-KINDS = {
-    "lookup": (
-        "names of receivers cannot be looked up",
-        "See whether the name servers of the workers answer (/etc/resolv.conf)",
-    ),
-    "connect": ("receivers take no connection", "See whether they run, and whether the workers reach them"),
-    "timeout": ("receivers do not answer in time", "See what holds them up, or give tasks a longer timeout"),
-    "tls": ("TLS with receivers fails", "See their certificates, and EGRESS_CA_FILE"),
-    "egress": ("EGRESS forbids where they go", "See EGRESS, EGRESS_ALLOW and EGRESS_DENY"),
-    "proxy": ("the proxy refuses", "See EGRESS_PROXY"),
-    "answer": ("what receivers answer is no HTTP", "See what listens there"),
-    "request": ("their requests cannot be made", "See the secrets that their headers name"),
+LEFT = {
+    "key": ("Workers lack the DATA_KEY that tasks are sealed with", "Give all workers the DATA_KEY of the API."),
+    "newer": ("Workers are too old for tasks", "Start workers of the newest version: System shows that of each."),
+    "zone": ("Workers do not know the time zone of series", "Give all workers the same tzdata."),
 }
-"""What a kind of failure is (outcome.py), and what to look at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that is wrong: in words, with what to do, and the page that shows more."""
-
-    text: str
-    remedy: str
-    page: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Readings:
-    """What a verdict is about. Times are Redis' ms. `oldest_ms`: how long the oldest task is due that no worker has;
-    `recent`: what happened in the last minutes, by the names of the history."""
-
-    now_ms: int
-    states: Mapping[str, int]
-    is_balanced: bool
-    all_paused_since: str | None
-    next_due_ms: int | None
-    oldest_ms: int
-    workers: int
-    memory_share: float
-    recent: Mapping[str, int] = field(default_factory=dict)
-    died_in_day: int = 0
-    worst: Sequence[tuple[str, str, int]] = ()
-    """Host, error, and number of the largest groups of dead letters."""
-    open_breakers: Sequence[str] = ()
-    failing: Sequence[tuple[str, str, int]] = ()
-    """The same of tasks whose last attempt failed: of some of them."""
-
-    @property
-    def waiting(self) -> int:
-        """Tasks still to be delivered."""
-        return sum(number for state, number in self.states.items() if state != "dead")
+"""Why workers leave tasks to others (tally.py), and what to do."""
 
 
 def percentile(numbers: Mapping[str, int], kind: str, share: float) -> float | None:
     """Return a bound in ms that this share of a histogram does not pass; None where nothing was counted."""
-    counts = [(float(bound), numbers.get(f"{kind}:{bound}", 0)) for bound in BOUNDS_MS]
-    counts.append((2.0 * BOUNDS_MS[-1], numbers.get(f"{kind}:more", 0)))
-    total, met = sum(number for _, number in counts), 0
-    for bound, number in counts:
-        met += number
-        if number and met >= total * share:
-            return bound
-    return None
+    counts = [numbers.get(f"{kind}:{bound}", 0) for bound in (*BOUNDS_MS, "more")]
+    return bound_at(counts, share)
 
 
 def problems(at: Readings) -> list[Problem]:
     """Return what is wrong, the worst first."""
     return [
-        one for look in (_workers, _paused, _ledger, _memory, _late, _failing, _died, _breakers) for one in look(at)
+        one
+        for look in (
+            _away,
+            _emptied,
+            _workers,
+            _paused,
+            _ledger,
+            _memory,
+            _left,
+            _late,
+            _lost_workers,
+            failing,
+            _died,
+            _held,
+            _breakers,
+            _too_old,
+        )
+        for one in look(at)
     ]
 
 
@@ -92,81 +62,141 @@ def sentence(at: Readings) -> str:
     if late is not None:
         parts.append(f"p99 at most {span(late)} late")
     parts.append("none died in 24 h" if not at.died_in_day else f"{count(at.died_in_day)} died in 24 h")
-    return f"All well: {', '.join(parts)}."
+    begins = "Nothing is late, but no worker runs" if at.waiting and not at.workers else "All well"
+    return f"{begins}: {', '.join(parts)}."
+
+
+def _away(at: Readings) -> list[Problem]:
+    if not at.away:
+        return []
+    since = min((one.since_s for one in at.away if one.since_s is not None), default=None)
+    verbs = ("do not answer", "have not answered") if len(at.away) > 1 else ("does not answer", "has not answered")
+    when = verbs[0] if since is None else f"{verbs[1]} since {clock(since * 1000, '%H:%M:%S')}"
+    name = named([one.number for one in at.away]).capitalize()
+    text = f"{name} of {at.shards} {when}: the tasks there wait, the others go on."
+    remedy = "Start that Redis again, or see what is between. What stands there is kept, and new tasks go to the others"
+    others = "; history, hosts and processes are not known meanwhile" if at.away[0].number == 0 else ""
+    return [Problem(text, f"{remedy}{others}.", "system")]
+
+
+def _emptied(at: Readings) -> list[Problem]:
+    if not at.emptied:
+        return []
+    where = f" of {named(at.emptied)}" if at.shards > 1 else ""
+    text = f"Redis{where} has lost all its data, as was seen at {clock(at.emptied_ms, '%H:%M:%S')}: its tasks are gone."
+    remedy = (
+        "Schedule them anew, or import a backup; and see why: Redis keeps nothing on disk (appendonly), or was flushed"
+    )
+    return [Problem(text, f"{remedy}. This is said for a day.", "system")]
 
 
 def _workers(at: Readings) -> list[Problem]:
-    begun = sum(at.states.get(state, 0) for state in ("queued", "in_delivery", "waiting"))
-    if at.workers != 0 or at.all_paused_since or (at.oldest_ms < LATE_MS and not begun):
+    tasks, oldest_ms = at.unserved.tasks, at.unserved.oldest_ms
+    if at.all_paused_since or (oldest_ms < LATE_MS and not tasks):
         return []
-    since = f"the oldest task is due since {span(at.oldest_ms)}" if at.oldest_ms else f"{count(begun)} wait for one"
-    text = f"No worker runs, and {since}."
-    return [
-        Problem(text, "Start one: redis-scheduler worker. Tasks are kept, and go out as soon as one runs.", "system")
-    ]
+    what, start = "No worker runs", "redis-scheduler worker"
+    if at.workers:
+        what, start = f"No worker serves {named(at.unserved.shards)}", f"{start}, or see what WORKER_SHARDS says"
+    since = f"the oldest task has been due for {span(oldest_ms)}" if oldest_ms else f"{count(tasks)} wait for one"
+    remedy = f"Start one: {start}. Tasks are kept, and go out as soon as one runs."
+    return [Problem(f"{what}, and {since}.", remedy, "system")]
 
 
 def _paused(at: Readings) -> list[Problem]:
     if not at.all_paused_since:
         return []
     text = f"All is paused since {at.all_paused_since}: nothing is delivered."
-    return [Problem(text, "To go on: redis-scheduler resume-all", "system")]
+    return [Problem(text, "To go on: redis-scheduler resume-all.", "system")]
 
 
 def _ledger(at: Readings) -> list[Problem]:
     if at.is_balanced:
         return []
     text = "The ledger does not balance: tasks are missing, or were counted twice."
-    return [Problem(text, "redis-scheduler doctor says which; doctor --repair mends it", "system")]
+    return [Problem(text, "redis-scheduler doctor says which; doctor --repair mends it.", "system")]
 
 
 def _memory(at: Readings) -> list[Problem]:
-    if at.memory_share < MEMORY_WARN:
+    if at.memory_share <= WARN_SHARE:
         return []
     text = f"Redis uses {at.memory_share:.0%} of the memory that it may."
-    remedy = "Give it more (maxmemory, MAX_MEMORY), or delete dead letters; new tasks are refused before it is full"
-    return [Problem(text, remedy, "system")]
+    remedy = "Give it more (maxmemory, MAX_MEMORY), or delete dead letters and tasks that nobody needs"
+    return [Problem(text, f"{remedy}; new ones are refused before it is full.", "system")]
+
+
+def _left(at: Readings) -> list[Problem]:
+    found = []
+    for why, (text, remedy) in LEFT.items():
+        if times := at.recent.get(f"left:{why}", 0):
+            often = "once" if times == 1 else f"{count(times)} times"
+            found.append(Problem(f"{text}: {often} one left a task to others in the last minutes.", remedy, "system"))
+    return found
 
 
 def _late(at: Readings) -> list[Problem]:
-    if at.oldest_ms < LATE_MS or at.workers == 0 or at.all_paused_since:
+    if at.oldest_ms < LATE_MS or at.workers == 0 or at.all_paused_since or at.oldest_ms <= at.unserved.oldest_ms:
         return []
-    text = (
-        f"Late: the oldest task is due since {span(at.oldest_ms)}, and {count(at.states.get('queued', 0))} are queued."
-    )
-    return [Problem(text, "More workers, or more CONCURRENCY; or a slow receiver has all slots: see Hosts", "hosts")]
+    workers = "1 worker delivers" if at.workers == 1 else f"{at.workers} workers deliver"
+    queued, delivered = at.states.get("queued", 0), at.recent.get("delivered", 0)
+    what = f"{count(queued)} tasks are queued, more than {workers}" if queued else "no worker takes what is due"
+    text = f"Late: {what}; the oldest has been due for {span(at.oldest_ms)}."
+    pace = f"{count(delivered)} were delivered in the last minutes. " if delivered else ""
+    remedy = "More workers, or more CONCURRENCY; or a slow receiver has all slots: see Hosts. Nothing is lost."
+    if not queued:
+        remedy = "See whether the workers still run, and reach Redis; one that is gone is missed after 15 s. " + remedy
+    if at.slow:
+        host, running = at.slow[0]
+        remedy = (
+            f"{host} is slow and holds {count(running)} slots: see what holds it up; or more workers. Nothing is lost."
+        )
+    return [Problem(text, f"{pace}{remedy}", "hosts")]
 
 
-def _failing(at: Readings) -> list[Problem]:
-    failed = {name.partition(":")[2]: number for name, number in at.recent.items() if name.startswith("failed:")}
-    total, delivered = sum(failed.values()), at.recent.get("delivered", 0)
-    if total < FAILING_LEAST or total < FAILING_SHARE * (total + delivered):
+def _lost_workers(at: Readings) -> list[Problem]:
+    tasks = at.recent.get("came_back", 0)
+    if not tasks:
         return []
-    kind = max(failed, key=lambda name: failed[name])
-    what, remedy = KINDS.get(kind, (f"the answer is {kind}", "Look at what the receivers answer"))
-    text = f"{total / (total + delivered):.0%} of attempts fail in the last minutes, most since {what} ({kind})."
-    where = f"Most at {at.failing[0][0]}. " if at.failing else ""
-    return [Problem(text, f"{where}{remedy}; tasks are retried meanwhile", "dead")]
+    what = "task came" if tasks == 1 else "tasks came"
+    text = f"Workers were lost: {count(tasks)} {what} back of some that ended without a word in the last minutes."
+    remedy = "See why: killed by hand, or for their memory? System says since when each runs. Others have the tasks"
+    return [Problem(text, f"{remedy}; one that loses five workers dies, and says so.", "system")]
 
 
 def _died(at: Readings) -> list[Problem]:
     died = at.recent.get("died", 0)
     if not died:
         return []
-    where = (
-        f" Most dead letters are of {at.worst[0][0] or 'a host that cannot be read'}: {at.worst[0][1]}"
-        if at.worst
-        else ""
-    )
+    where = f" Most dead letters are of {at.worst[0][0] or UNREADABLE_HOST}: {at.worst[0][1]}." if at.worst else ""
     return [
-        Problem(f"{count(died)} died in the last minutes.{where}", "Mend the receiver, then replay the group", "dead")
+        Problem(f"{count(died)} died in the last minutes.{where}", "Mend the receiver, then replay the group.", "dead")
     ]
+
+
+def _held(at: Readings) -> list[Problem]:
+    found = []
+    for name, held, wait_s in at.held:
+        what = f"{count(held)} {'task waits' if held == 1 else 'tasks wait'}"
+        if wait_s is None:
+            found.append(Problem(f"{name} is paused, and {what} for it.", "To go on: resume it in Hosts.", "hosts"))
+        elif wait_s >= HELD_S:
+            text = f"The limit of {name} holds tasks back: {what}, and the last begins in {span(wait_s * 1000)}."
+            found.append(Problem(text, "Raise the limit in Hosts, or forget it, unless it is meant.", "hosts"))
+    return found[:NAMED_MOST]
 
 
 def _breakers(at: Readings) -> list[Problem]:
     return [
         Problem(
-            f"{name} is only probed: it failed again and again.", "Its tasks wait, and go on once it answers", "hosts"
+            f"{name} is only probed: it failed again and again.", "Its tasks wait, and go on once it answers.", "hosts"
         )
-        for name in at.open_breakers[:3]
+        for name in at.open_breakers[:NAMED_MOST]
     ]
+
+
+def _too_old(at: Readings) -> list[Problem]:
+    if not at.too_old:
+        return []
+    text = (
+        f"The worker {at.too_old} is of an older version: tasks with options that it does not know are refused (409)."
+    )
+    return [Problem(text, "Upgrade it, or stop it.", "system")]

@@ -4,8 +4,9 @@
 -- KEYS   queue entries held lines permits limits breakers sweep pause_all
 -- ARGV   most# (tasks to admit) most_lines# (to look at) round_ms# (from one round to the next) permit_ms# (that a
 --        permit lasts without a renewal) default_concurrency# (0: none) default_gap_ms# (from one attempt to the next;
---        0: no rate) gap_most_ms# (between probes of a host) held_most_ms# (that a breaker holds a task) random# (at
---        least 0, below 1) ended... (keys of tasks whose attempts have ended)
+--        0: no rate) part# parts# (of each limit, that this shard has) gap_most_ms# (between probes of a host)
+--        held_most_ms# (that a breaker holds a task) random# (at least 0, below 1) ended... (keys of tasks whose
+--        attempts have ended)
 -- Returns {tasks admitted, tasks still held, ms until the next step}.
 -- Bounds `most` tasks, 200; 50 lines; 200 that have ended; and a look at ten lines for one that is no longer needed.
 -- Twice  what was admitted is held no more: a resend admits the next ones, as another worker would.
@@ -53,16 +54,17 @@ local function admit_from(number)
   local is_spread = false
   local least, greatest = line_range(number)
   if limit then
-    concurrency, gap_ms, is_paused = limit_of(limits, limit, default_concurrency, default_gap_ms)
+    concurrency, gap_ms, is_paused = limit_of(limits, limit, default_concurrency, default_gap_ms, part, parts)
     breaker = breaker_of(breakers, limit)
     local is_only_broken, own_most, own_gap_ms = not is_paused, concurrency, gap_ms
-    concurrency, gap_ms, is_paused, is_probe = beside(breaker, now, concurrency, gap_ms, is_paused)
+    concurrency, gap_ms, is_paused, is_probe = beside(breaker, now, concurrency, gap_ms, is_paused, parts)
     is_spread = breaker and breaker.state ~= 'c'
     if is_probe and is_only_broken then
       -- What a breaker has held for long enough is attempted all the same, at a pace.
       local over = '(' .. line_score(number, now - held_most_ms)
       if redis.call('ZCOUNT', held, least, over) > 0 then
-        concurrency, gap_ms = math.min(own_most, CLOSING_MOST), math.max(own_gap_ms, OVERDUE_GAP_MS)
+        concurrency = math.min(own_most, math.ceil(CLOSING_MOST / parts))
+        gap_ms = math.max(own_gap_ms, OVERDUE_GAP_MS * parts)
         is_paused, is_probe, is_spread, greatest = false, false, false, over
       end
     end

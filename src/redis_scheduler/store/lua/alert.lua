@@ -1,8 +1,9 @@
 -- alert: note what a look found, and say what is to be told: each thing at first at once, then with the count since, at
 -- most once in a time, and when it is over.
 -- KEYS   alerts
--- ARGV   turn (ms at which it was taken: watch) every_ms# (between two tellings of a thing) kept_most# (tellings that
---        are not sent yet) named_most# (things that are remembered;
+-- ARGV   turn (ms at which it was taken: watch) seen (up to when dead letters of each shard were looked at: watch)
+--        is_whole# (0: not all shards were looked at, so no thing but what is counted can be over) every_ms# (between
+--        two tellings of a thing) kept_most# (tellings that are not sent yet) named_most# (things that are remembered;
 --        beyond them no host is)
 -- each   name count# (how many more; 0 for one that is counted by nothing) detail
 -- Returns for each telling that is not sent yet: its number, and '<began|again|over> <count> <since ms> <name>', with
@@ -70,7 +71,8 @@ end
 
 redis.call('HDEL', alerts, '')
 if not is_noted then
-  redis.call('HSET', alerts, 'noted', turn, 'seen', turn)
+  redis.call('HSET', alerts, 'noted', turn, 'seen', seen, 'looks',
+    string.format('%.0f', number_of(redis.call('HGET', alerts, 'looks')) + 1))
   -- Only hosts (`died:<host>`) may be any number: those beyond the most are told as `other`, so that nobody's hosts are
   -- in the way of what else is wrong.
   local others = {}
@@ -89,7 +91,7 @@ if not is_noted then
     note(name, true, count, '')
   end
   for name in pairs(kept) do
-    if not found[name] then
+    if not found[name] and (is_whole == 1 or name:find(':', 1, true)) then
       note(name, false, 0, '')
     end
   end

@@ -4,11 +4,12 @@
 -- key.
 -- KEYS   writer (any) type_index (any) minute (any) tasks due queue entries failures dead dead_bytes paused
 --        idempotency idempotency_ends awaiting held lines permits limits breakers counters types sweep results instance
---        token_mark pause_all tokens token_uses alerts journal workers listeners
---        remains
+--        token_mark server pause_all tokens token_uses alerts journal workers listeners
+--        processes remains series_listed sign_ins shards oldest
 -- ARGV   group
 -- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that
---        is no id counts as one.
+--        is no id counts as one. Where the server has a mark: 'SERVER', key, the mark and the most shards there have
+--        been (check.py). Where no process was before, and no task is: 'NEW', key of the index' mark, ''.
 -- Bounds some sixty commands, each on one member at most: 0.3 ms.
 -- Twice  nothing was changed.
 -- Full   writes that grow are refused, with an error that is ignored: a full Redis is no fault here.
@@ -24,7 +25,13 @@ local calls = {
   {'XRANGE', journal, '0', '0'},
   {'ZADD', listeners, nothing, nothing}, {'ZREM', listeners, ''},
   {'ZADD', workers, nothing, nothing}, {'ZREM', workers, ''},
+  {'HSET', processes, nothing, '', nothing}, {'HDEL', processes, ''},
+  {'HSET', sign_ins, nothing, '', nothing}, {'HDEL', sign_ins, ''},
+  {'ZADD', shards, nothing, nothing}, {'ZREM', shards, ''},
   {'GET', remains}, {'SET', remains, '', 'EX', nothing},
+  {'GET', series_listed}, {'SET', series_listed, '', 'EX', nothing},
+  {'HSET', oldest, nothing, '', nothing}, {'HDEL', oldest, ''}, {'HMGET', oldest, nothing},
+  {'PEXPIRE', oldest, nothing},
   {'HSET', tasks, nothing, '', nothing}, {'HGET', tasks, nothing}, {'HDEL', tasks, ''}, {'HEXISTS', tasks, nothing},
   {'HLEN', tasks}, {'HSTRLEN', tasks, nothing},
   {'ZADD', due, nothing, nothing}, {'ZREM', due, ''}, {'ZCARD', due}, {'ZCOUNT', due, 0, 0}, {'ZRANGE', due, 0, 0},
@@ -79,9 +86,20 @@ end
 for _, call in ipairs(calls) do
   is_answered(call)
 end
+local was_marked, mark = is_answered({'GET', server})
+local was_counted, numbers = is_answered({'ZRANGE', shards, 0, -1})
+if was_marked and mark and was_counted then
+  local most = 0
+  for _, number in ipairs(numbers) do
+    most = math.max(most, tonumber(number) or 0)
+  end
+  add('SERVER', server, mark .. ' ' .. string.format('%.0f', most))
+end
 local was_read, kept = is_answered({'GET', instance})
 if was_read and kept and not is_id(kept) then
   add('GET', instance, 'WRONGTYPE It holds no id of a deployment')
+elseif was_read and not kept and redis.pcall('EXISTS', tasks) == 0 then
+  add('NEW', series_listed, '')
 end
 -- There is no wrong argument that would keep this one from writing.
 if is_answered({'SREM', types, ''}) and is_answered({'SADD', types, ''}) then

@@ -2,7 +2,8 @@
 -- KEYS   tasks types remains type_index...
 -- ARGV   cursor (of a scan of the first index; '0': from its beginning) most# (members of indexes to look at) mark (of
 --        the purge of which nothing is left now; '': there is more) types... (whose indexes are to be cleaned)
--- Returns {types cleaned: how many of those named, in their order; cursor where the next one goes on}.
+-- Returns {types cleaned: how many of those named, in their order; cursor where the next one goes on}; or the error of
+--        HSCAN or ZSCAN: a user who may not call them has cleaned nothing.
 -- Bounds some `most` members, a microsecond or two each, and as many types.
 -- Twice  it makes the next step: what was taken out is there no more.
 -- Full   SREM of nothing is the first write.
@@ -23,10 +24,13 @@ local function clean(index, name, from)
     end
     return '0', true
   end
-  local page = redis.pcall(is_token(name) and 'HSCAN' or 'ZSCAN', index, from, 'COUNT', most)
-  if page.err then
+  local scan = is_token(name) and 'HSCAN' or 'ZSCAN'
+  local page = redis.pcall(scan, index, from, 'COUNT', most)
+  if page.err and not string.find(page.err, 'WRONGTYPE', 1, true) then
+    return nil, redis.error_reply(scan .. ': ' .. page.err)
+  elseif page.err then
     most = most - 1
-    return '0', string.find(page.err, 'WRONGTYPE', 1, true) ~= nil
+    return '0', true
   end
   local gone = {}
   for at = 1, #page[2], 2 do
@@ -53,6 +57,9 @@ for number = 1, type_count do
   local index, name = type_of(number)
   local is_gone
   cursor, is_gone = clean(index, name, cursor)
+  if not cursor then
+    return is_gone
+  end
   if cursor ~= '0' then
     break
   end

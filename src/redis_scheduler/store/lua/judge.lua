@@ -1,21 +1,24 @@
 -- judge: count what attempts to hosts came to. After so many failures in a row, and none well for a while, a host's
 -- breaker opens: what comes for it is held. It is probed, and once a probe is well it closes in ten steps.
--- KEYS   breakers sweep
+-- KEYS   breakers sweep held lines
 -- ARGV   failures_most# (in a row, that open it) well_ms# (for so long none was well) gap_ms# (to the first probe)
 --        gap_most_ms# (between probes) step_ms# (the least time of a step) most# (hosts to keep)
 -- each   limit failures# (since the last that was well) wells# (how many were well)
 -- Returns per host '<before> <state> <failures> <number> <since ms>': its state ('c' closed, 'o' open, 'r' closing),
 --        failures in a row where it was closed, else those of this report; how often it was probed, or in which step it
 --        was; and since when it was so (of one that closes: since when it was open).
--- Bounds 200 hosts a call, some three commands each; and a look at ten for one that has not failed for long.
+-- Bounds 200 hosts a call, some three commands each; and a look at ten for those to forget.
 -- Twice  failures are counted twice: a breaker opens, or takes a step, sooner.
 -- Full   HDEL of nothing is the first write.
 --- include clock lines limits breakers
 --- names
+local UNUSED_MS = 3600000
 local now = now_ms(math.floor)
 -- A foreign key in their places fails here, before any write.
 local kept_count, has_changed = redis.call('HLEN', breakers), false
-redis.call('HLEN', sweep)
+redis.call('HLEN', lines)
+redis.call('ZCARD', held)
+local salt = redis.call('HGET', sweep, 'salt')
 redis.call('HDEL', sweep, '')
 
 local function open(breaker, gap)
@@ -62,11 +65,22 @@ for at = first, #ARGV, width do
     before == 'c' and 0 or number, since_ms)
 end
 
--- Forgets hosts that are closed and have not failed for long.
+local function has_held(limit)
+  local number = salt and line_of(lines, limit, salt)
+  return number and redis.call('ZCOUNT', held, line_range(number)) > 0
+end
+
+-- Forgets hosts that are closed and have not failed for long, or at once where others find no place; and those to which
+-- nobody has sent anything for an hour, or they would keep their places for ever. (But not where a pause has kept tasks
+-- held for so long: behind it all would begin at once.) Of these workers hear as of one that closes: else they would go
+-- on asking for permits there.
 local page = redis.pcall('HSCAN', breakers, math.floor(now / 100) % 65536, 'COUNT', 10)
 for at = 1, page.err and 0 or #page[2], 2 do
   local breaker = breaker_of(breakers, page[2][at])
-  if not breaker or breaker.state == 'c' and now - breaker.next_ms > 60 * well_ms then
+  local idle_ms = breaker and now - breaker.next_ms
+  if not breaker or breaker.state == 'c' and (idle_ms > 60 * well_ms or kept_count >= most)
+      or idle_ms > UNUSED_MS and not has_held(page[2][at]) then
+    has_changed = has_changed or breaker and breaker.state ~= 'c'
     redis.call('HDEL', breakers, page[2][at])
   end
 end

@@ -1,10 +1,12 @@
 -- ledger: count every task where it stands, at one moment. Reads only.
--- KEYS   due queue dead paused awaiting held counters pause_all
+-- KEYS   due queue dead paused awaiting held counters pause_all breakers
 -- ARGV   group waiting
--- Returns {due, in the queue, pending, waiting, dead, paused, awaiting, held, {counter, value, …}, since when nothing
---        is promoted or false, for how many ms the first task has been due that no worker has claimed}.
--- Bounds a row a consumer, of which those that are gone are retired, the ten counters, and two heads.
---- include clock
+-- Returns {due, in the queue, pending, waiting, dead, paused, awaiting, held, breakers that are open, that close,
+--        {counter, value, …}, since when nothing is promoted or false, for how many ms the first task has been due that
+--        no worker has claimed, now, when the first of `due` is or false}.
+-- Bounds a row a consumer, of which those that are gone are retired, the ten counters, two heads, and a row a host that
+--        failed lately, 10,000 at most.
+--- include clock oldest
 --- names
 
 local summary, waiting_count = redis.call('XPENDING', queue, group), 0
@@ -13,15 +15,17 @@ for _, row in ipairs(summary[4] or {}) do
     waiting_count = tonumber(row[2])
   end
 end
--- A claimed entry is gone once its outcome is written: so the first that was never claimed is behind the last that is
--- pending. Its id tells when it was promoted.
-local head, never_claimed = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES'),
-  redis.call('XRANGE', queue, summary[3] and '(' .. summary[3] or '-', '+', 'COUNT', 1)[1]
-local now = now_ms(math.floor)
-local oldest = math.min(tonumber(head[2]) or now, never_claimed and tonumber(never_claimed[1]:match('^%d+')) or now)
+local now, breaker_counts, hosts = now_ms(math.floor), {o = 0, r = 0}, redis.call('HGETALL', breakers)
+for at = 2, #hosts, 2 do
+  local state = string.match(hosts[at], '^([or]) %d+ %d+ %d+ %d+$')
+  if state then
+    breaker_counts[state] = breaker_counts[state] + 1
+  end
+end
+local late, next_due = oldest_due(due, queue, summary[3], now)
 return {
   redis.call('ZCARD', due), redis.call('XLEN', queue), summary[1], waiting_count, redis.call('ZCARD', dead),
   redis.call('ZCARD', paused), redis.call('ZCARD', awaiting), redis.call('ZCARD', held),
-  redis.call('HGETALL', counters), redis.call('GET', pause_all),
-  math.max(0, math.min(now - oldest, 1e15)),
+  breaker_counts.o, breaker_counts.r, redis.call('HGETALL', counters), redis.call('GET', pause_all),
+  late, now, next_due or false,
 }

@@ -2,7 +2,7 @@
 -- KEYS   journal
 -- ARGV   id (of this note) entry (JSON) most# (to keep; 0: none)
 -- Returns its number, 0 if none is kept.
--- Bounds one entry; nine are read; what is dropped was added here.
+-- Bounds one entry; ten are read; what is dropped was added here.
 -- Twice  it is found by its id among the last nine: its number.
 -- Full   XDEL of nothing is the first write: it is kept all the same.
 --- include clock
@@ -18,6 +18,10 @@ if type(found) == 'table' and not found.err then
       number = tonumber(found[at + 1]:match('^(%d+)')) or 0
     end
   end
+else
+  -- The user may not ask so: numbers are given in turn, and only the first entries are dropped.
+  local first = redis.call('XRANGE', journal, '-', '+', 'COUNT', 1)[1]
+  number = first and tonumber(first[1]:match('^(%d+)')) + redis.call('XLEN', journal) - 1 or 0
 end
 for _, row in ipairs(redis.call('XRANGE', journal, string.format('%.0f', math.max(0, number - 8)), '+', 'COUNT', 9)) do
   for at = 1, #row[2], 2 do

@@ -7,7 +7,7 @@
 -- Returns per task one code, where it stood: S scheduled, F deferred, Q queued, W waiting, H held, L lost: it is paused
 --        now; P paused, D in delivery, A awaiting, X dead, C another record than expected, N not found: nothing was
 --        done.
--- Bounds 200 tasks a call, some ten commands each.
+-- Bounds 200 tasks a call, some ten commands each; reads the record of one that is due or lost.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.
 --- include clock writer ours place marks standing
@@ -19,6 +19,11 @@ end
 local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, held, dead)
 local now = now_ms(math.ceil)
 
+-- The task's own time, which the script that wrote the record has put in front.
+local function own_ms(key)
+  return tonumber(string.match(redis.call('HGET', tasks, key), '^{"due":(%d+)'))
+end
+
 redis.call('ZREM', due, '')
 local codes = {}
 for at = first, #ARGV, width do
@@ -26,15 +31,15 @@ for at = first, #ARGV, width do
   local code, comes, id = look(key, expected)
   -- At a time, after the rest of a delay (below 0), or at once (0: it was due).
   local score = 0
-  if code == 'S' then
+  if code == 'S' and comes == own_ms(key) then
     score = comes
-  elseif code == 'F' then
+  elseif code == 'S' or code == 'F' then
     score = math.min(0, now - comes)
   elseif code == 'W' then
     score = math.min(0, comes - window_ms)
   elseif code == 'L' then
     -- As the audit would have put it back.
-    score = tonumber(string.match(redis.call('HGET', tasks, key), '^{"due":(%d+)')) or 0
+    score = own_ms(key) or 0
   end
   if string.find('SFQWHL', code, 1, true) then
     redis.call('ZREM', due, key)

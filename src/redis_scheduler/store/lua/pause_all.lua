@@ -1,5 +1,5 @@
--- pause_all: stop all promotions, or let them go on. Workers see it with their next promotion, within a second, and
--- then claim nothing either.
+-- pause_all: stop all promotions, or let them go on. The bell has workers promote, which see it, and then claim nothing
+-- either; one that does not hear it sees it with its next look.
 -- KEYS   pause_all bell
 -- ARGV   wanted (1: nothing is promoted; 0: it goes on)
 -- Returns since when nothing is promoted, in ms; '' if it is.
@@ -14,6 +14,7 @@ if wanted == '1' and not since then
   since = string.format('%.0f', now_ms(math.floor))
   redis.call('UNLINK', pause_all)
   redis.call('SET', pause_all, since)
+  redis.pcall('PUBLISH', bell, '')
 elseif wanted == '0' and since then
   since = nil
   redis.call('UNLINK', pause_all)

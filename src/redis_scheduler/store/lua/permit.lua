@@ -2,8 +2,8 @@
 -- they go on. What was admitted has its permit. What stands in the limit's line goes first.
 -- KEYS   queue held lines permits limits breakers sweep
 -- ARGV   permit_ms# (that one lasts without a renewal) default_concurrency# (0: none) default_gap_ms# (from one attempt
---        to the next; 0: no rate) gap_most_ms# (between probes of a host) offered_salt (of the hash of limits,
---        if none is kept)
+--        to the next; 0: no rate) part# parts# (of each limit, that this shard has) gap_most_ms# (between probes
+--        of a host) offered_salt (of the hash of limits, if none is kept)
 -- each   key limit has_begun ('1': it goes on) more# (that may begin soon, under the limit of a first such row)
 -- Returns per task 0 it must be held, 1 it may begin, 2 it may begin with a permit, which is to be given back; 2 + n it
 --        may begin, and so may n more without asking: of a rate alone, while nothing is held.
@@ -20,9 +20,10 @@ redis.call('XDEL', queue, '0-0')
 local found, salt = {}, salt_of(sweep, offered_salt)
 local function state_of(limit)
   local state = {}
-  local most, gap_ms, is_paused = limit_of(limits, limit, default_concurrency, default_gap_ms)
+  local most, gap_ms, is_paused = limit_of(limits, limit, default_concurrency, default_gap_ms, part, parts)
   state.breaker = breaker_of(breakers, limit)
-  state.most, state.gap_ms, state.is_paused, state.is_probe = beside(state.breaker, now, most, gap_ms, is_paused)
+  state.most, state.gap_ms, state.is_paused, state.is_probe = beside(state.breaker, now, most, gap_ms, is_paused,
+    parts)
   state.number, state.used_ms = line_of(lines, limit, salt)
   if not state.number then
     return state

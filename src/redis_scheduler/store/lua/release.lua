@@ -1,12 +1,12 @@
 -- release: give back claims that will not be delivered here; any worker may take them at once. Burns no attempt.
--- KEYS   queue entries failures sweep
--- ARGV   group consumer waiting window_ms
+-- KEYS   queue entries failures sweep bell
+-- ARGV   group consumer waiting window_ms interval_ms# (of sweeps while anything waits) ring_below_ms# (as of retry)
 -- each   id (of the entry) key attempts# (seen at the claim)
 -- Returns per task 1 released, 0 fenced.
 -- Bounds 200 tasks a call, some six commands each.
 -- Twice  the owner is another: 0.
 -- Full   XCLAIM is the first write.
---- include clock fence foreign
+--- include clock fence foreign look_soon
 --- names
 
 -- Read before any write, since a foreign key may refuse it.
@@ -23,8 +23,6 @@ for at = first, #ARGV, width do
 end
 if released > 0 then
   local now = now_ms(math.floor)
-  if now < next_ms then
-    redis.call('HSET', sweep, 'next_ms', string.format('%.0f', now))
-  end
+  look_soon(sweep, bell, next_ms, now, now, interval_ms, ring_below_ms > 0)
 end
 return answer

@@ -3,10 +3,11 @@
 -- still deliver what waits for a retry.
 -- KEYS   writer tasks due queue entries failures dead paused awaiting held sweep bell
 -- ARGV   batch# expiry_s group waiting window_ms#
--- each   key delay_ms (below 0: due_after.lua) expected (the record that it must have; '' for any)
+-- each   key delay_ms (below 0: due_after.lua) expected (the record that it must have; '' for any) is_series# (1: it is
+--        told by a mark to make an occurrence more, also where it is queued)
 -- Returns per task one code, where it stood: S scheduled, F deferred, W waiting, P paused, L lost: it is due then; Q
---        queued, H held: it was; D in delivery, A awaiting, X dead, C another record than expected, N not found:
---        nothing was done.
+--        queued, H held: it was; D in delivery, A awaiting, X dead, C another record than expected, N not found, R a
+--        series that was told before, and has not made that one: nothing was done.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.
@@ -25,6 +26,9 @@ local codes = {}
 for at = first, #ARGV, width do
   --- row
   local code, comes, id = look(key, expected)
+  if is_series == 1 and string.find('SFQWPL', code, 1, true) and not tell_to_run(failures, key) then
+    code = 'R'
+  end
   if string.find('SFWPL', code, 1, true) then
     redis.call('ZREM', paused, key)
     -- What comes before keeps its time, also what is due already. What is paused, and its time over, has none.

@@ -21,15 +21,15 @@ local function keep_breaker(breakers, limit, breaker)
 end
 
 -- What a limit comes to beside a breaker: attempts at once, ms from one to the next, whether none begins, and whether
--- the next is a probe.
-local function beside(breaker, now, most, gap_ms, is_paused)
+-- the next is a probe. Of so many shards each has a part of what comes back.
+local function beside(breaker, now, most, gap_ms, is_paused, parts)
   if not breaker or breaker.state == 'c' then
     return most, gap_ms, is_paused, false
   elseif breaker.state == 'o' then
     return 1, 0, is_paused or now < breaker.next_ms, true
   end
   local share = math.max(1, math.min(STEPS, breaker.number)) / STEPS
-  return math.max(1, math.floor(math.min(most, CLOSING_MOST) * share)), gap_ms / share, is_paused, false
+  return math.max(1, math.floor(math.min(most, CLOSING_MOST / parts) * share)), gap_ms / share, is_paused, false
 end
 
 -- Notes that a probe may begin: the next one may after the gap, and the gap grows.

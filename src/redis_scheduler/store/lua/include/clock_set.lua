@@ -55,7 +55,7 @@ local function notice_clock_set(queue, group, waiting, window_ms, sweep, now, le
     redis.call('HLEN', hash)
   end
   -- A removal first, so that a full Redis does not refuse what follows.
-  redis.call('HDEL', sweep, 'clock_ms', 'cursor', 'next_ms', 'seen_ms', 'held_until_ms', 'rewound')
+  redis.call('HDEL', sweep, 'clock_ms', 'cursor', 'next_ms', 'seen_ms', 'held_until_ms', 'look_by_ms', 'rewound')
   window_ms = tonumber(window_ms)
   set_delays_right(queue, group, waiting, window_ms, math.min(window_ms, parked_ms or window_ms), now, set_back_ms)
   redis.call('HSET', sweep, 'clock_ms', string.format('%.0f', now), 'step_ms', string.format('%.0f', set_back_ms),

@@ -1,15 +1,17 @@
 -- How a limit is set, and how much of it is left; to be included after `lines`.
 local RATE_WINDOW_MS = 300  -- what a rate may catch up with after a pause of those who go by it
 
--- How many may run at once, the ms from one attempt to the next (0: no rate), and whether none begins.
-local function limit_of(limits, limit, default_concurrency, default_gap_ms)
+-- How many may run at once, the ms from one attempt to the next (0: no rate), and whether none begins: of so many
+-- shards each has its part of a limit, and one at once at least.
+local function limit_of(limits, limit, default_concurrency, default_gap_ms, part, parts)
   local kept = redis.call('HGET', limits, limit)
   local concurrency, rate, per_ms, is_paused = string.match(kept or '', '^(%S+) (%S+) (%d+) ([01])$')
   local most, gap_ms = tonumber(concurrency or '') or default_concurrency, default_gap_ms
   if tonumber(rate or '') then
     gap_ms = tonumber(rate) > 0 and tonumber(per_ms) / tonumber(rate) or 0
   end
-  return most > 0 and most or math.huge, gap_ms, is_paused == '1'
+  local own_most = math.max(1, math.floor((most + parts - 1 - part) / parts))
+  return most > 0 and own_most or math.huge, gap_ms * parts, is_paused == '1'
 end
 
 -- How many attempts a rate lets begin now, and from which time on it counts.

@@ -1,8 +1,8 @@
--- The indexes of types, labels and tokens, and their names in a set of names while they have tasks. That of a type or
--- a label is a ZSET by due time, and only lists by it need it. That of a token, whose name begins with a line feed, is
--- a HASH with the bytes of each task's record, and in `.bytes` their sum: what the token has waiting. If a foreign key
--- has the name of one, the task goes on without. `numbers` are those of a row; a task has six at most, each of which
--- takes two to five commands.
+-- The indexes of types, labels, series and tokens, and their names in a set of names while they have tasks. That of a
+-- type, a label or all series is a ZSET by due time, and only lists by it need it. That of a token, whose name begins
+-- with a line feed, is a HASH with the bytes of each task's record, and in `.bytes` their sum: what the token has
+-- waiting. If a foreign key has the name of one, the task goes on without. `numbers` are those of a row; a task has
+-- seven at most, each of which takes two to five commands.
 local function is_token(name)
   return string.byte(name) == 10
 end

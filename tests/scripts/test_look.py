@@ -1,4 +1,4 @@
-"""reclaim: takes what was idle for the window: a retry whose time has come, a delivery whose worker is lost."""
+"""look: takes what was idle for the window: a retry whose time has come, a delivery whose worker is lost."""
 
 import pytest
 import redis.asyncio
@@ -8,16 +8,19 @@ from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.timing import DEFAULT
+from tests.scripts.contents import counters, dump
 from tests.scripts.states import (
     IN_DELIVERY,
+    TTL_MS,
     State,
     ask,
     claimed,
-    counters,
-    dump,
     failed,
     in_delivery,
+    in_due,
     new_task,
+    overdue,
+    plan_sweep,
     queued,
     reclaimed,
     set_idle,
@@ -29,12 +32,6 @@ from tests.scripts.states import (
 from tests.support.names import KEYS
 from tests.support.store import Store
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def other(client: RedisClient) -> Store:
-    """Another worker's transitions."""
-    return Store(client, "worker-b")
 
 
 async def test_a_delivery_is_taken_when_its_lease_is_over_and_not_before(
@@ -204,7 +201,7 @@ async def test_no_more_than_the_limit_is_taken_and_the_rest_at_once_after(
     first = await reclaimed(other, limit=2)
     second, wait_s = await swept(other, 2)
     assert wait_s == 0
-    third = (await other.reclaim(2)).entries
+    third = (await other.look(2)).entries
     assert [*(claim.key for claim in first), *(entry.key for entry in (*second, *third))] == [
         task.key for task in tasks
     ]
@@ -267,3 +264,70 @@ async def test_a_claim_of_new_entries_does_not_disturb_what_waits(store: Store, 
     await claimed(store, 1)
     assert await state_of(raw, parked.key) == State("waiting", attempts=1, owner=keys.WAITING)
     assert 29_000 < await waits_ms(raw, parked.claim) <= 30_000
+
+
+async def test_a_look_tells_when_the_next_task_is_due_and_what_is_pending_for_whom(store: Store, other: Store) -> None:
+    first = await store.look(10)
+    assert (first.due_in_s, first.held, first.is_all_paused) == (None, 0, False)
+    await in_due(store)
+    await in_delivery(store)
+    await waiting(store)
+    sweep = await store.look(10)
+    assert sweep.due_in_s is not None
+    assert TTL_MS / 1000 - 1 < sweep.due_in_s <= TTL_MS / 1000 + 0.001
+    assert (sweep.held, (await other.look(10)).held) == (1, 0)
+
+
+async def test_what_is_due_is_told_and_left_to_a_promotion(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await overdue(store)
+    assert (await store.look(10)).due_in_s == 0
+    assert await state_of(raw, task.key) == State("due")
+
+
+async def test_of_a_paused_deployment_a_look_tells_only_that(store: Store, raw: redis.asyncio.Redis) -> None:
+    await overdue(store)
+    await store.pause_all(True)
+    sweep = await store.look(10)
+    assert (sweep.is_all_paused, sweep.due_in_s, sweep.entries) == (True, None, [])
+
+
+@pytest.mark.parametrize("key", ["due", "workers"])
+async def test_a_foreign_key_in_the_place_of_another_loop_keeps_no_sweep_from_its_step(
+    key: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await waiting(store, delay_ms=0)
+    await raw.set(getattr(KEYS, key), "foreign")
+    await plan_sweep(store)
+    sweep = await store.look(10)
+    assert [entry.key for entry in sweep.entries] == [task.key]
+    assert sweep.due_in_s == (0 if key == "due" else None)
+    await raw.delete(getattr(KEYS, key))  # the check after each test wants its own
+
+
+@pytest.mark.parametrize("in_ms", [0, 900])
+@pytest.mark.parametrize("limit", [0, 10])
+async def test_a_look_says_that_its_worker_lives_if_it_has_joined(
+    in_ms: int, limit: int, store: Store, other: Store, raw: redis.asyncio.Redis
+) -> None:
+    await raw.zadd(KEYS.workers, {store.name: 1})
+    for each in (store, other):
+        await plan_sweep(store, in_ms)
+        await each.look(limit)
+    now_ms = redis_ms(await ask(raw, "TIME"))
+    score = await raw.zscore(KEYS.workers, store.name)
+    assert score is not None
+    assert now_ms - 10_000 < int(score) <= now_ms
+    assert await raw.zscore(KEYS.workers, other.name) is None
+
+
+async def test_a_look_that_comes_too_late_says_that_its_worker_lives_and_nothing_else(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await waiting(store, delay_ms=0)
+    await raw.zadd(KEYS.workers, {store.name: 1})
+    store._clock_offset_ms = (0, 0)  # so the call seems to be as old as the machine
+    assert (await store.look(10)).entries == []
+    score = await raw.zscore(KEYS.workers, store.name)
+    assert score is not None
+    assert int(score) > 1
+    assert (await state_of(raw, task.key)).owner == "waiting"

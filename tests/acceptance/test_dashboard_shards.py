@@ -1,0 +1,158 @@
+"""Pages while one of several shards is away, or silent: they show the others, and name it."""
+
+import re
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from redis_scheduler.task.key import shards_of
+from tests.support.pages import Browser
+from tests.support.receiver import Receiver
+from tests.support.redis_process import RedisProcess, redis_process
+from tests.support.service import TOKEN, Client, client_of, serving
+from tests.support.standing_still import standing_still
+from tests.support.waiting import wait_until
+
+NOWHERE = "http://127.0.0.1:9/hook"
+TASKS = 12
+HELD_UP_S = 0.9
+"""As long as the API waits for an answer of Redis: no page may wait so long for a shard that is known to be silent."""
+
+
+@dataclass
+class Two:
+    """A service with two shards on servers of their own, with TASKS tasks that wait, and a browser that is signed in.
+    in_first: how many of them the first shard has."""
+
+    servers: tuple[RedisProcess, RedisProcess]
+    api: Client
+    browser: Browser
+    in_first: int
+
+    async def until(self, path: str, *texts: str, within_s: float = 10) -> str:
+        """Return a page once all these texts are on it."""
+        found = ""
+
+        async def are_said() -> bool:
+            nonlocal found
+            found = (await self.browser.get(path)).text
+            return all(text in found for text in texts)
+
+        try:
+            await wait_until(are_said, "the page says it", within_s)
+        except AssertionError:
+            pytest.fail(f"{path} says: {found[:1500]}")
+        return found
+
+
+@pytest.fixture
+async def two(tmp_path: Path, session: aiohttp.ClientSession) -> AsyncIterator[Two]:
+    async with (
+        redis_process(tmp_path / "first") as first,
+        redis_process(tmp_path / "second") as second,
+        serving(tmp_path, REDIS_URL=f"{first.url},{second.url}") as process,
+        client_of(process) as api,
+    ):
+
+        async def both_served() -> bool:
+            return all(shard["worker_seen"] for shard in (await api.stats())["shards"])
+
+        await wait_until(both_served, "a worker is seen in both")
+        keys = [await api.schedule(NOWHERE, 900) for _ in range(TASKS)]
+        shards = [shards_of(key, (2,))[0] for key in keys]
+        assert {*shards} == {0, 1}
+        browser = Browser(session, api.url)
+        await browser.sign_in(TOKEN)
+        for path in ("/ui/", "/ui/system"):
+            text = (await browser.get(path)).text
+            assert [said for said in ("does not answer", "do not answer", "has not answered") if said in text] == []
+        yield Two((first, second), api, browser, shards.count(0))
+
+
+async def test_pages_show_the_shards_that_answer_and_name_the_other(two: Two) -> None:
+    await two.servers[1].kill()
+    text = await two.until("/ui/part/overview", "Shard 1 of 2 has not answered since ")
+    assert "are of shard 0 alone: without shard 1" in text
+    assert f" {two.in_first} scheduled " in text
+    assert "this stands as it was" not in text
+    text = await two.until("/ui/part/charts", "are of shard 0 alone: without shard 1", f": {two.in_first} ")
+    assert "How attempts ended" in text
+    text = await two.until("/ui/part/system", "Sums of all shards are not shown without shard 1", "Shard 1 of 2 has")
+    assert "The ledger of shard 0 balances" in text
+    assert f"127.0.0.1:{two.servers[1].port}" in text
+    rows = text.partition("memory of Redis")[2]
+    # Of the other is shown what was there when it answered last.
+    assert "does not answer since 2" in rows
+    for number in (two.in_first, TASKS - two.in_first):
+        assert f" 1 {number} 0 balances" in rows, rows
+    assert "scheduled, since ever" not in text
+    assert "In delivery and lost: of shard 0 alone" in rows
+    await two.servers[1].start()
+    await two.until("/ui/part/overview", f" {TASKS} scheduled ", "All well")
+    await two.until("/ui/part/system", "every task is accounted for", f"scheduled, since ever {TASKS}")
+
+
+async def test_hosts_are_seen_as_the_other_shard_tells(two: Two, receiver: Receiver) -> None:
+    for _ in range(4):
+        await two.api.schedule(receiver.url)
+    await two.until("/ui/hosts", f"127.0.0.1:{receiver.port} well", "Pause", within_s=20)
+    host = f"127.0.0.1:{receiver.port}"
+    status, content = await two.api.call("PUT", f"/hosts/{host}", json={"concurrency": 7})
+    assert (status, "away" in content) == (200, False)
+    await two.servers[1].kill()
+    text = await two.until("/ui/hosts", "Without shard 1 breakers, and what is held, are those of the others alone.")
+    assert f"{host} answers" in text
+    assert "100 %" in text
+    assert "7 at once" in text
+    assert "Pause" in text
+    status, content = await two.api.call("PUT", f"/hosts/{host}", json={"concurrency": 8})
+    assert (status, content["away"], content["data"]["concurrency"]) == (200, [1], 8)
+    assert (await two.api.call("PUT", f"/hosts/{host}", json={"paused": True}))[0] == 200
+    await two.until("/ui/part/overview", "Shard 1 of 2 has not answered since ", f"{host} paused")
+
+
+async def test_without_the_first_shard_pages_say_what_is_not_known(two: Two) -> None:
+    await two.servers[0].kill()
+    text = await two.until("/ui/part/overview", "Shard 0 of 2 has not answered since ")
+    assert "history, hosts and processes are not known meanwhile" in text
+    assert f" {TASKS - two.in_first} scheduled " in text
+    text = await two.until("/ui/part/charts", "are of shard 1 alone")
+    assert "How attempts ended" not in text
+    text = await two.until("/ui/part/system", "Shard 0 of 2 has not answered")
+    assert "Not known without shard 0, where each says what it is" in text
+    assert "Who changed what last is not known" in text
+    text = await two.until("/ui/hosts", "Without shard 0", "What workers saw is not known, and no limit can be set")
+    assert "Pause" not in text
+
+
+async def test_a_silent_shard_does_not_hold_up_pages(two: Two) -> None:
+    async with standing_still(two.servers[1].pid):
+        await two.until("/ui/part/overview", "Shard 1 of 2 has not answered since ", f" {two.in_first} scheduled ")
+        await two.until("/ui/part/system", "Shard 1 of 2 has not answered")
+        for path in ("/ui/", "/ui/system"):
+            began = time.monotonic()
+            assert "shard 0" in (await two.browser.get(path)).text
+            assert time.monotonic() - began < HELD_UP_S
+
+
+async def test_lists_name_the_shard_that_is_missing(two: Two) -> None:
+    await two.browser.get("/ui/tasks")
+    await two.servers[1].kill()
+    await two.until("/ui/tasks", "Shard 1: Redis cannot be reached: this stands as it was at")
+    text = await two.until("/ui/tasks?type=default", "Shard 1: Redis cannot be reached since ")
+    assert "What is scheduled is kept there" in text
+    for path in ("/ui/tasks?type=default", "/ui/dead", "/ui/repeating"):
+        page = await two.browser.get(path)
+        assert page.status == 503
+        [alone] = re.findall(r'href="(/ui/[^"]*shard=[^"]*)"', page.html)
+        page = await two.browser.get(unescape(alone))
+        assert (page.status, page.html.count('<tr id="row-')) == (200, two.in_first if "tasks" in path else 0)
+        # What is done to many is done in all shards.
+        assert "many/" not in page.html
+    page = await two.browser.get("/ui/tasks?shard=1")
+    assert (page.status, "shard=" in page.html) == (503, False)

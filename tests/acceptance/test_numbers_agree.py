@@ -1,0 +1,187 @@
+"""The dashboard, /stats, /metrics and doctor say the same of the same moment: whichever of several processes is asked,
+and also when a worker was killed."""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tests.acceptance.test_metrics import samples
+from tests.support.names import SHARDS
+from tests.support.pages import Browser
+from tests.support.receiver import receiving
+from tests.support.redis_process import free_port
+from tests.support.service import TOKEN, Client, Process, client_of, run, serving
+from tests.support.waiting import wait_until
+
+HELD, RUNNING, WAITING = 2, 6, 3
+"""So many tasks are held by a limit, are with a receiver that does not answer, and wait for a retry."""
+
+Stats = dict[str, Any]
+
+
+def words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+class Deployment:
+    """Two APIs, one of them of two processes, and what else says how many tasks stand where."""
+
+    def __init__(self, redis_url: str, apis: list[Client], metrics: list[str]) -> None:
+        self.redis_url = redis_url
+        self.apis = apis
+        self.metrics = metrics
+        self.wrong: list[str] = []
+
+    async def agree(self, is_wanted: Callable[[Stats], bool]) -> Stats:
+        """Wait until all say the same, of a moment in which the numbers are as wanted and do not change."""
+        found: list[Stats] = []
+
+        async def do_agree() -> bool:
+            before = await self.apis[0].stats()
+            self.wrong = [one async for one in self._differences(before)]
+            after = await self.apis[0].stats()
+            found[:] = [after]
+            if before["states"] != after["states"] or not is_wanted(after):
+                self.wrong = [f"the numbers change, or are {after['states']}"]
+            return not self.wrong
+
+        try:
+            await wait_until(do_agree, "all agree", 30, 0.5)
+        except AssertionError:
+            pytest.fail("\n".join(self.wrong))
+        return found[0]
+
+    async def _differences(self, stats: Stats) -> Any:
+        """What says something else than this."""
+        states, counters = stats["states"], {name: number for name, number in stats["counters"].items() if number}
+        for api in self.apis:
+            for _ in range(4):  # on connections of their own, which either process takes
+                async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+                    own = await Client(session, api.url).stats()
+                    if (own["states"], own["counters"]) != (states, stats["counters"]):
+                        yield f"/stats of {api.url}: {own['states']}, not {states}"
+                    browser = Browser(session, api.url)
+                    await browser.sign_in(TOKEN)
+                    overview = (await browser.get("/ui/part/overview")).text
+                    system = (await browser.get("/ui/part/system")).text
+                for name, number in states.items():
+                    shown = "scheduled" if name == "due" else words(name)
+                    if not re.search(rf"(?<![\d,]){number:,} {shown}\b", overview):
+                        yield f"the overview of {api.url}: not {number} {name}"
+                    if not re.search(rf"\b{words(name)} {number:,}(?![\d,])", system):
+                        yield f"the system of {api.url}: not {number} {name}"
+                for name, number in counters.items():
+                    if f" {number:,} {words(name)}" not in overview:
+                        yield f"the overview of {api.url}: not {number} {name} since ever"
+                    if f"{words(name)}, since ever {number:,}" not in system:
+                        yield f"the system of {api.url}: not {number} {name} since ever"
+        for url in [*self.metrics, *(api.url for api in self.apis)]:
+            async with aiohttp.ClientSession() as session:
+                told = await samples(Client(session, url))
+            for name, number in states.items():
+                shards = [("redis_scheduler_tasks", ("shard", str(shard)), ("state", name)) for shard in range(SHARDS)]
+                if sum(told[one] for one in shards) != number:
+                    yield f"/metrics of {url}: not {number} {name}"
+            for name, number in counters.items():
+                if told["redis_scheduler_ledger_total", ("counter", name)] != number:
+                    yield f"/metrics of {url}: not {number} {name} since ever"
+        for one in await self._differences_of_doctor(stats):
+            yield one
+
+    async def _differences_of_doctor(self, stats: Stats) -> list[str]:
+        printed = (await asyncio.to_thread(run, "doctor", REDIS_URL=self.redis_url)).stdout
+        shown = Counter[str]()  # of all shards
+        for name, number in re.findall(r"^[ =+] ([a-z -]+?) +(\d+)$", printed, re.MULTILINE):
+            shown[name] += int(number)
+        numbers = {name: number for name, number in stats["states"].items() if name != "dead"}
+        numbers |= {name: stats["counters"][name] for name in ("scheduled", "delivered", "died")}
+        wrong = [
+            f"doctor: not {number} {name}: {printed}"
+            for name, number in numbers.items()
+            if shown[words(name)] != number
+        ]
+        total = sum(stats["states"].values())
+        if sum(map(int, re.findall(r"each of (\d+) tasks is in its place", printed))) != total:
+            wrong.append(f"doctor: not {total} tasks: {printed}")
+        return wrong
+
+
+async def answer_by_path(request: web.Request) -> web.Response:
+    return web.Response(status=int(request.path[1:]))
+
+
+async def schedule_all_others(api: Client, silent: str, other: str, limited: str) -> dict[str, int]:
+    """Beside what is under way, schedule tasks for all other places; return how many are then to stand in each."""
+    for number in range(5):
+        await api.schedule(silent, 900 + number)
+        await api.schedule(f"{other}200")
+    tasks = [{"webhook": silent, "ttl": 3_600} for _ in range(1_200)]
+    assert (await api.call("POST", "/schedules", json={"tasks": tasks[:1_000]}))[0] == 200
+    assert (await api.call("POST", "/schedules", json={"tasks": tasks[1_000:]}))[0] == 200
+    for _ in range(HELD):
+        await api.schedule(limited)
+    for _ in range(WAITING):
+        await api.schedule(f"{other}500")
+    await api.schedule(f"{other}500", retries=0)
+    await api.schedule(f"{other}202", ack=True)
+    paused = await api.schedule(silent, 900)
+    assert (await api.call("POST", f"/schedule/{paused}/pause"))[0] == 200
+    return {
+        **{"due": 1_205, "queued": 0, "in_delivery": RUNNING, "waiting": WAITING, "paused": 1, "awaiting": 1},
+        **{"held": HELD, "dead": 1},
+    }
+
+
+@pytest.mark.long
+async def test_all_that_tells_numbers_agrees(redis_url: str, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        silent = await stack.enter_async_context(receiving())
+        silent.may_answer.clear()
+        other = await stack.enter_async_context(receiving())
+        other.behaviour = answer_by_path
+
+        async def start(name: str, role: str, **variables: str) -> Process:
+            (tmp_path / name).mkdir()
+            settings = {"REDIS_URL": redis_url, "RETRY_TIME": "50", "TIMEOUT": "300", "RESULT_TTL": "600"}
+            return await stack.enter_async_context(serving(tmp_path / name, role, **settings, **variables))
+
+        apis = [
+            await stack.enter_async_context(client_of(await start("pair", "api", PROCESSES="2"))),
+            await stack.enter_async_context(client_of(await start("single", "api"))),
+        ]
+        api, deployment = apis[0], Deployment(redis_url, apis, [])
+
+        async def start_worker(name: str) -> Process:
+            worker = await start(name, "worker", METRICS_PORT="0")
+            deployment.metrics.append(f"http://127.0.0.1:{(await worker.started())['metrics_port']}")
+            return worker
+
+        limited = f"127.0.0.1:{free_port()}"
+        assert (await api.call("PUT", f"/hosts/{limited}", json={"paused": True}))[0] == 200
+        doomed = await start_worker("doomed")
+        for _ in range(RUNNING):
+            await api.schedule(silent.url)
+        await wait_until(lambda: len(silent.arrivals) == RUNNING, "the one that will be killed has them")
+        await start_worker("survivor")
+
+        wanted = await schedule_all_others(api, silent.url, other.url, f"http://{limited}/")
+        assert (await deployment.agree(lambda stats: stats["states"] == wanted))["counters"]["delivered"] == 5
+
+        doomed.process.kill()
+        del deployment.metrics[0]
+        await deployment.agree(lambda stats: stats["states"] == wanted)
+        await wait_until(lambda: len(silent.arrivals) == 2 * RUNNING, "the other one has taken them over", 40)
+        await deployment.agree(lambda stats: stats["states"] == wanted)
+
+        silent.may_answer.set()
+        wanted |= {"in_delivery": 0}
+        stats = await deployment.agree(lambda stats: stats["states"] == wanted)
+        assert (stats["counters"]["delivered"], stats["ledger_balanced"]) == (5 + RUNNING, True)

@@ -1,0 +1,194 @@
+"""Shards on servers of their own, and in a cluster: one that is away, or silent, holds up no other."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from redis_scheduler.store.keys import Keys
+from redis_scheduler.store.tag import tag_of
+from redis_scheduler.task.key import shards_of
+from tests.support.receiver import Receiver
+from tests.support.redis_process import redis_process
+from tests.support.service import TOKEN, Process, client_of, run, serving
+from tests.support.several_redis import asked, cluster_of
+from tests.support.shards import scheduled_to_the_last
+from tests.support.standing_still import standing_still
+from tests.support.waiting import wait_until
+
+SHARDS = 4
+
+
+async def test_two_servers_have_a_shard_each_and_one_that_is_away_holds_up_no_other(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other") as other:
+        url = f"{one.url},{other.url}"
+        async with serving(tmp_path, REDIS_URL=url) as service, client_of(service) as client:
+            await scheduled_to_the_last(client, receiver.url, 2)
+            later = [await client.schedule(receiver.url, 3_600) for _ in range(6)]
+            await wait_until(lambda: len(receiver.arrivals) >= 1, "they are delivered")
+            await other.kill()
+            await wait_until(lambda: client.accepts(receiver.url), "new tasks pass over it")
+            keys = [await client.schedule(receiver.url) for _ in range(10)]
+            assert {shards_of(key, (2,))[0] for key in keys} == {0}
+            await wait_until(lambda: {*keys} <= {*receiver.times_by_key}, "they are delivered", 5)
+            for key in later:
+                status, content = await client.call("GET", f"/schedule/{key}")
+                if shards_of(key, (2,))[0] == 0:
+                    assert status == 200
+                else:
+                    assert (status, "Shard 1" in str(content)) == (503, True), content
+            status, content = await client.call("GET", "/schedules")
+            assert (status, "Shard 1" in str(content)) == (503, True), content
+            assert (await client.call("GET", "/schedules?shard=0"))[0] == 200
+            assert service.events("redis-away")[0]["shard"] == 1
+            await other.start()
+
+            async def is_back() -> bool:
+                return (await client.call("GET", "/schedules"))[0] == 200
+
+            await wait_until(is_back, "it is back", 10)
+        for urls, said in (
+            (f"{other.url},{one.url}", "this server holds shard 1, and REDIS_URL names it for shard 0"),
+            (f"{one.url},{one.url}", f"REDIS_URL: names 127.0.0.1:{one.port}/0 twice"),
+        ):
+            process = Process(tmp_path, REDIS_URL=urls, API_AUTH=TOKEN)
+            assert await process.ended() in (1, 2)
+            assert said in process.log
+            assert "Traceback" not in process.log
+        done = await asyncio.to_thread(run, "doctor", REDIS_URL=url)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+async def test_a_shard_that_answers_nothing_holds_up_no_other(receiver: Receiver, tmp_path: Path) -> None:
+    async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other") as other:
+        url = f"{one.url},{other.url}"
+        async with serving(tmp_path, REDIS_URL=url) as service, client_of(service) as client:
+            await scheduled_to_the_last(client, receiver.url, 2)
+            await client.drained()
+            async with standing_still(other.pid):
+
+                async def schedules(count: int) -> Counter[int]:
+                    calls = [
+                        client.call("POST", "/schedule", json={"webhook": receiver.url, "ttl": 0}) for _ in range(count)
+                    ]
+                    return Counter(status for status, _ in await asyncio.gather(*calls))
+
+                async def is_noticed() -> bool:
+                    return (await schedules(1))[503] > 0
+
+                await wait_until(is_noticed, "the API notices")
+                for _ in range(20):
+                    async with asyncio.timeout(1):
+                        assert await schedules(5) == {200: 5}
+                seen = len(receiver.arrivals)
+                key = await client.schedule(receiver.url)
+                await wait_until(lambda: receiver.times_by_key[key], "it is delivered", 2)
+                assert len(receiver.arrivals) > seen
+                assert {event["shard"] for event in service.events("redis-away")} == {1}
+            stats = await client.drained()
+            assert stats["ledger_balanced"]
+    assert {*receiver.times_by_key.values()} == {1}
+
+
+async def test_a_first_list_in_the_wrong_order_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other") as other:
+        async with serving(tmp_path, "api", REDIS_URL=one.url) as service, client_of(service) as client:
+            await client.schedule("http://127.0.0.1:9/", 3_600)
+        process = Process(tmp_path, REDIS_URL=f"{other.url},{one.url}", API_AUTH=TOKEN)
+        assert await process.ended() in (1, 2)
+        assert "this server holds shard 0, and REDIS_URL names it for shard 1" in process.log
+        assert await asked(other, "KEYS", "*") == []
+        async with serving(tmp_path, REDIS_URL=f"{one.url},{other.url}") as service, client_of(service) as client:
+            assert len((await client.call("GET", "/schedules"))[1]["data"]) == 1
+            assert await asked(other, "EXISTS", Keys(tag_of("", 1), 1).server) == 1
+
+
+async def test_a_url_of_one_server_that_has_a_shard_of_several_is_refused_there(tmp_path: Path) -> None:
+    """The second would look like a new one, and what the first got for a second shard would be lost to the list."""
+    async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other") as other:
+        async with serving(tmp_path, REDIS_URL=f"{one.url},{other.url}") as service, client_of(service) as client:
+            await scheduled_to_the_last(client, "http://127.0.0.1:9/", 2)
+        kept = [{*await asked(server, "KEYS", "*")} for server in (one, other)]
+        for server, shards, shard in ((other, "1", None), (one, "2", 1)):
+            process = Process(tmp_path, REDIS_URL=server.url, SHARDS=shards, API_AUTH=TOKEN)
+
+            def is_told(process: Process = process, shard: int | None = shard) -> bool:
+                return any(event.get("shard") == shard for event in process.events("redis-away"))
+
+            await wait_until(is_told, "it is told")
+            await process.stop()
+            assert "of several servers: REDIS_URL must list all of them, in their order" in process.log
+            assert "Traceback" not in process.log
+        assert [{*await asked(server, "KEYS", "*")} for server in (one, other)] == kept
+
+
+async def test_shards_spread_over_the_masters_of_a_cluster(receiver: Receiver, tmp_path: Path) -> None:
+    async with cluster_of(tmp_path / "cluster", replicas=0) as cluster:
+        url = f"redis+cluster://127.0.0.1:{cluster.servers[0].port}"
+        async with serving(tmp_path, REDIS_URL=url, SHARDS="6") as service, client_of(service) as client:
+            await scheduled_to_the_last(client, receiver.url, 6)
+            keys = [await client.schedule(receiver.url) for _ in range(60)]
+            stats = await client.drained()
+            assert stats["ledger_balanced"]
+            assert {*keys} <= {*receiver.times_by_key}
+            assert len((await client.call("GET", "/schedules"))[1]["data"]) == 0
+        for node in cluster.servers:
+            assert await asked(node, "DBSIZE") > 0
+            found = await asked(node, "INFO", "errorstats")
+            assert b"CROSSSLOT" not in found
+            assert b"MOVED" not in found
+
+
+@pytest.mark.long
+async def test_a_master_of_a_cluster_dies_and_nothing_is_lost_that_a_replica_has(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    uncovered = ("--cluster-require-full-coverage", "no")
+    async with cluster_of(tmp_path / "cluster", *uncovered) as cluster:
+        four = {"REDIS_URL": cluster.url, "SHARDS": str(SHARDS), "REPLICAS": "1"}
+        async with serving(tmp_path, **four) as service, client_of(service) as client:
+
+            async def is_spread() -> bool:
+                status, content = await client.call("POST", "/schedule", json={"webhook": receiver.url, "ttl": 0})
+                return status == 200 and shards_of(content["key"], (SHARDS,))[0] == SHARDS - 1
+
+            await wait_until(is_spread, "Redis has told the API how many there are")
+            acknowledged, statuses, is_over = list[str](), Counter[int](), asyncio.Event()
+
+            async def load() -> None:
+                while not is_over.is_set():
+                    body = {"webhook": receiver.url, "ttl": 0.1}
+                    status, content = await client.call("POST", "/schedule", json=body)
+                    statuses[status] += 1
+                    if status == 200:
+                        acknowledged.append(content["key"])
+
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(4):
+                    tasks.create_task(load())
+                await wait_until(lambda: len(acknowledged) > 50, "it is under load")
+                await cluster.servers[0].kill()
+                await wait_until(lambda: service.events("redis-away"), "its shards are away")
+                before = len(acknowledged)
+                await wait_until(lambda: len(acknowledged) > before + 20, "new tasks go to the others")
+                away = {event["shard"] for event in service.events("redis-away")}
+
+                def are_back() -> bool:
+                    return away <= {event["shard"] for event in service.events("redis-back")}
+
+                await wait_until(are_back, "its shards are back at the replica", 30)
+                is_over.set()
+
+            async def answer() -> bool:
+                return (await client.call("GET", "/stats"))[0] == 200
+
+            await wait_until(answer, "all shards answer, as the API finds them", 30)
+            stats = await client.drained(30)
+            assert stats["ledger_balanced"]
+            assert service.process.poll() is None
+    assert away != {*range(SHARDS)}
+    assert {*statuses} <= {200, 503}
+    assert {*acknowledged} <= {*receiver.times_by_key}
