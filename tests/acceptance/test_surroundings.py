@@ -82,12 +82,14 @@ async def deliver_and_stop(
     script: str, folder: Path, variables: dict[str, str], receiver: Receiver, bodies: Sequence[int], **streams: int
 ) -> None:
     """Run a service by a line of shell; see it deliver these bodies, and end in order when it is told to."""
-    async with shell(script, folder, variables, **streams) as (process, client):
-        for body in bodies:
-            await client.schedule(receiver.url, data=body)
-        await client.drained()
-        process.terminate()
-    assert (script, process.returncode) == (script, 0)
+    said = folder.with_suffix(".log")
+    with said.open("wb") as log:
+        async with shell(script, folder, variables, **({"stderr": log.fileno()} | streams)) as (process, client):
+            for body in bodies:
+                await client.schedule(receiver.url, data=body)
+            await client.drained()
+            process.terminate()
+    assert (script, process.returncode) == (script, 0), said.read_text()[-4_000:]
     assert {int(arrival.body) for arrival in receiver.arrivals} >= set(bodies)
 
 
@@ -251,8 +253,7 @@ async def test_streams_that_are_closed_at_the_start_harm_nothing(
     async with asyncio.TaskGroup() as tasks:
         for number, closing in enumerate(closings):
             script, folder, variables = f"exec {COMMAND} {closing}", tmp_path / str(number), {"PROCESSES": processes}
-            delivery = deliver_and_stop(script, folder, variables, receiver, [number], stderr=subprocess.DEVNULL)
-            tasks.create_task(delivery)
+            tasks.create_task(deliver_and_stop(script, folder, variables, receiver, [number]))
     assert len(receiver.arrivals) == len(closings)
 
 

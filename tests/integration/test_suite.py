@@ -1,9 +1,9 @@
 """Tests of how the suite itself runs: in several processes, with servers and ports of its own, and where it cannot."""
 
 import contextlib
+import itertools
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.support import redis_process as redis_process_module
-from tests.support.redis_process import BUS, PORTS_MOST, PortTaken, free_port, redis_process
+from tests.support.redis_process import BUS, PORTS, PORTS_MOST, ROW, PortTaken, free_port, redis_process
 from tests.support.waiting import wait_until
 
 SUITE = """
@@ -139,9 +139,26 @@ def test_a_port_is_free_with_those_behind_it_and_with_their_ports_for_the_bus(
 ) -> None:
     passed_over, free = free_port(2), free_port(2)
     with socket.create_server(("127.0.0.1", passed_over + offset)):
-        numbers = iter([passed_over, free])
-        monkeypatch.setattr(random, "randrange", lambda *_: next(numbers))
+        monkeypatch.setattr(redis_process_module, "_candidates", lambda: iter([passed_over, free]))
         assert free_port(2) == free
+
+
+def test_no_port_is_given_twice_while_others_are_left() -> None:
+    ports = [free_port(2) for _ in range(100)]
+    assert len({port + more for port in ports for more in range(2)}) == 200
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7])
+def test_each_process_of_a_run_has_ports_of_its_own(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", str(workers))
+    rows = []
+    for worker in range(workers):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", f"gw{worker}")
+        candidates = redis_process_module._candidates.__wrapped__()
+        first = next(candidates)
+        rows.append({first, *itertools.takewhile(lambda port: port != first, candidates)})  # noqa: B023  (ends here)
+    assert sum(map(len, rows)) == len(set().union(*rows)) > 3_000
+    assert all(set(range(port, port + ROW)) <= set(PORTS) for row in rows for port in row)
 
 
 async def test_a_server_whose_port_was_taken_meanwhile_takes_another(

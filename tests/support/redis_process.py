@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import functools
+import itertools
 import os
 import random
 import re
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,9 @@ from tests.support.waiting import wait_until
 BUS = 10_000
 """How far above its port a node of a cluster listens to the other nodes."""
 
+PORTS = range(15_000, 22_000)
+ROW = 2
+"""So many ports in a row a test asks for at most."""
 
 PORTS_MOST = 5
 """So many ports are tried for one server."""
@@ -34,20 +38,32 @@ class PortTaken(AssertionError):
     """Another program took the server's port, or that of its bus, between the choice and the start."""
 
 
-def free_port(count: int = 1) -> int:
-    """Return the first of `count` ports in a row that nothing listens on, on any address; nor on their ports for the
-    bus.
+@functools.cache
+def _candidates() -> Iterator[int]:
+    """The first ports of the rows that this process tries, one row after the other and over again.
 
-    All of them are below those that the system gives to connections: one of these would be taken again before it is
-    used.
+    The processes of one run have rows of their own: a port is chosen some time before it is used. All are below those
+    that the system gives to connections, which would be taken again.
     """
-    while True:
-        first = random.randrange(15_000, 22_000)
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    size = len(PORTS) // int(workers)
+    start = PORTS.start + int(worker.removeprefix("gw")) * size
+    rows = list(range(start, start + size + 1 - ROW, ROW))
+    begin = random.randrange(len(rows))  # that of another run is another
+    return itertools.cycle(rows[begin:] + rows[:begin])
+
+
+def free_port(count: int = 1) -> int:
+    """Return the first of `count` ports in a row, `ROW` at most, that nothing listens on, on any address; nor on their
+    ports for the bus. The process gets it again only when it has gone through all others."""
+    assert count <= ROW
+    for first in _candidates():
         with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
             for port in range(first, first + count):
                 for number in (port, port + BUS):
                     probes.enter_context(socket.socket()).bind(("", number))
             return first
+    raise AssertionError("no port is free")
 
 
 @functools.cache
