@@ -220,8 +220,15 @@ chaos: $(VENV)/.development ## Inject every fault with the full numbers, and put
 	  $(BIN)/python -m tests.chaos.figures RELIABILITY.md && exit $$code
 
 IMAGES := redis:8 valkey/valkey:8
+.PHONY: test-image test-containers
 containers-test: $(VENV)/.development ## Run the tests of parts and of tasks on redis:8 and valkey/valkey:8, and test image and compose (needs Docker)
-	@set -e; for image in $(IMAGES); do REDIS_IMAGES=$$image $(BIN)/pytest $(PARALLEL) -o faulthandler_timeout=600 $(ON_IMAGES); done
+	@set -e; for image in $(IMAGES); do $(MAKE) --no-print-directory test-image IMAGE=$$image; done
+	@$(MAKE) --no-print-directory test-containers
+
+test-image: $(VENV)/.development ## Run the tests of parts and of tasks on one image: make test-image IMAGE=redis:8
+	@REDIS_IMAGES=$(IMAGE) $(BIN)/pytest $(PARALLEL) -o faulthandler_timeout=600 $(ON_IMAGES)
+
+test-containers: $(VENV)/.development ## Test image and compose (needs Docker)
 	@CONTAINERS=1 $(BIN)/pytest -o faulthandler_timeout=600 tests/containers
 
 clean: ## Remove what was made here, but no data
