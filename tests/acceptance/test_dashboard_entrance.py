@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -210,6 +211,28 @@ async def test_a_token_that_is_revoked_or_rotated_or_expired_ends_its_sign_in(
     page = await browser.sign_in(expiring)
     assert page.status == 401
     assert "has expired" in page.text
+
+
+@pytest.mark.parametrize("end", ["signed out", "revoked"])
+async def test_who_is_signed_out_while_a_form_comes_changes_nothing(
+    end: str, browser: Browser, session: aiohttp.ClientSession, api: Client, client: RedisClient
+) -> None:
+    key, token = await api.schedule(HOOK, ttl=900), await make_token(client, "cancel")
+    await browser.sign_in(token)
+    cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.sleep(0.3)
+        await (revoke(client, token) if end == "revoked" else browser.post("/ui/logout"))
+        await asyncio.sleep(FRESH_S + 0.2)
+        yield b"=1"
+
+    headers = {"Sec-Fetch-Site": "same-origin", "Cookie": cookie}
+    place = f"{api.url}/ui/do/cancel/{key}"
+    async with session.post(place, data=slowly(), headers=headers, allow_redirects=False) as response:
+        assert (response.status, response.headers["Location"][:9]) == (303, "/ui/login")
+    assert (await api.call("GET", f"/schedule/{key}"))[0] == 200
 
 
 async def test_signing_out_takes_the_cookie_and_ends_every_copy_of_it(admin: Browser) -> None:

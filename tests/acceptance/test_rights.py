@@ -1,16 +1,20 @@
 """Tokens with rights: each route asks for those of the table, whatever is wrong with a token is told, and known tokens
 go on for a while without Redis."""
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from redis_scheduler.api.callers import FRESH_S
 from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.routes import AUDIT_ROUTE, METRICS_ROUTE, TASK_ROUTES, Route
 from redis_scheduler.process.process import process_name
+from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.token import RIGHTS
 from redis_scheduler.store.tokens import Tokens
@@ -133,6 +137,40 @@ async def test_a_revoked_token_is_refused_within_a_second_and_a_half(api: Client
 
     await wait_until(is_refused, "the token is refused")
     assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/schedule", b'{"webhook": "http://127.0.0.1:9/", "ttl": 900}'),
+        ("POST", "/schedules", b'{"tasks": [{"webhook": "http://127.0.0.1:9/", "ttl": 900}]}'),
+        ("PUT", "/schedule/own", b'{"webhook": "http://127.0.0.1:9/", "ttl": 900}'),
+        ("PUT", "/hosts/127.0.0.1:9", b'{"paused": true}'),
+        ("POST", "/purge", b"{}"),
+    ],
+)
+async def test_a_token_that_ends_while_a_body_comes_changes_nothing(
+    end: str, method: str, path: str, body: bytes, api: Client, client: RedisClient
+) -> None:
+    """Else whoever holds requests back could go on for as long as a body may take."""
+    key = await api.schedule("http://127.0.0.1:9/", ttl=900)
+    lasts: dict[str, Any] = {"expires": redis_ms(await client.command("TIME")) + 800} if end == "expired" else {}
+    token = await make_token(client, *ALL_RIGHTS, **lasts)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield body[:1]
+        await asyncio.sleep(0.3)
+        if end == "revoked":
+            await revoke(client, token)
+        await asyncio.sleep(FRESH_S + 0.2)
+        yield body[1:]
+
+    user, headers = api.with_token(token), {"Content-Type": "application/json"}
+    status, content = await user.call(method, path, data=slowly(), headers=headers)
+    assert (status, content["code"], content["field"]) == (401, "unauthorized", "Authorization")
+    assert [task["info"]["key"] for task in (await api.call("GET", "/schedules"))[1]["data"]] == [key]
+    assert (await api.call("GET", "/hosts"))[1]["data"] == []
 
 
 async def test_a_rotated_token_has_two_texts_for_a_while(api: Client, client: RedisClient) -> None:

@@ -8,13 +8,14 @@ import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import cast
 
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redis_scheduler.api.admission import CONNECTION
 from redis_scheduler.api.answers import answer_to, error_answer
-from redis_scheduler.api.callers import CALLER, PREFIX, Callers
+from redis_scheduler.api.callers import CALLER, FRESH_S, PREFIX, Callers
 from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.routes import METHODS, OTHER_METHOD, ROUTES, Access
 from redis_scheduler.errors import Code, RequestRefused, SchedulerError
@@ -129,6 +130,8 @@ class Gate:
             instances = [value for name, value in headers if name == INSTANCE_HEADER]
             refusal = await self._refusal_of_own(instances, scope)
         if refusal is None:
+            if CALLER in scope:
+                receive = self._admitting_anew(cast(bytes, given), scope, receive)
             await self._app(scope, receive, send)
         else:
             await self._refuse(refusal, scope, receive, send)
@@ -153,6 +156,22 @@ class Gate:
             return False, None
         scope[CALLER] = caller
         return True, None
+
+    def _admitting_anew(self, given: bytes, scope: Scope, receive: Receive) -> Receive:
+        """Return what receives a body, and raises a 401 at its end where that came so late that the token may have been
+        revoked, or have expired, since its head."""
+        fresh_until = time.monotonic() + FRESH_S
+
+        async def received() -> Message:
+            message = await receive()
+            if time.monotonic() > fresh_until and not message.get("more_body", False):
+                callers = cast(Callers, self._callers)
+                if (callers.known(given) or await callers.ask(given)) is None:
+                    self._refusals.note(scope)
+                    raise RequestRefused(Code.UNAUTHORIZED, _UNAUTHORIZED, "Authorization", _REFUSAL_HEADERS)
+            return message
+
+        return received
 
     async def _refusal_of_own(self, instances: list[bytes], scope: Scope) -> Response | None:
         try:

@@ -116,10 +116,15 @@ class Dashboard:
             # Whether it is signed in, while that cannot be said, or not: no cookie is to stay behind.
             return await self._left(request)
         visitor = await self._entrance.visitor(request)
+        fields: dict[str, str] = {}
+        if visitor is not None and method == "POST":
+            fields = await fields_of(request)
+            # It may have come slowly, and whoever sends it be signed out by now.
+            visitor = await self._entrance.visitor(request)
         if visitor is None:
             return self._to_login(request)
         if method == "POST":
-            return await self._changed(request, visitor, first, rest)
+            return await self._changed(request, visitor, first, rest, fields)
         return await self._page(request, visitor, first, rest)
 
     async def _take(self, request: Request) -> PageAnswer:
@@ -245,8 +250,9 @@ class Dashboard:
         )
         return PageAnswer(page)
 
-    async def _changed(self, request: Request, visitor: Visitor, first: str, rest: str) -> PageAnswer:
-        fields = await fields_of(request)
+    async def _changed(
+        self, request: Request, visitor: Visitor, first: str, rest: str, fields: dict[str, str]
+    ) -> PageAnswer:
         if first in ("many", "marked"):
             shown = await (
                 do_many(self._asker, visitor, rest, fields)
