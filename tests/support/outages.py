@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 import time
@@ -21,12 +22,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import redis.asyncio
 from aiohttp import web
 
-from tests.support.name_server import command_asking
+from tests.support.hostile import CERTIFICATES
+from tests.support.name_server import NO_SUCH_NAME, command_asking, naming_for_processes
 from tests.support.receiver import receiving
 from tests.support.redis_process import RedisProcess, free_port, redis_process
 from tests.support.service import TOKEN, Client, Process, client_of, serving
@@ -48,13 +52,14 @@ BATCH = 1_000
 @dataclass(frozen=True)
 class Outage:
     """What is staged. `says`, `mends`: the first line of the dashboard must name the cause and the remedy so; `cause`,
-    `remedy`: what an operator should find."""
+    `remedy`: what an operator should find; `needs_root`: for a name server of the workers' own."""
 
     stage: "Callable[[Stage], Awaitable[None]]"
     says: str
     mends: str
     cause: str
     remedy: str
+    needs_root: bool = False
 
 
 class Stage:
@@ -75,17 +80,19 @@ class Stage:
 
     async def start(self, *prefix: str, workers: int = 2, **of_api: str) -> None:
         """Start the API and workers. `of_api`: variables of the API alone."""
-        api = await self._serving("api", "api", (), PORT=str(self.port), **of_api)
+        api = await self._serving("api", "api", PORT=str(self.port), **of_api)
         self.api = await self.stack.enter_async_context(client_of(api))
         for number in range(workers):
             self.workers.append(await self._serving(f"worker{number}", "worker", prefix=prefix))
 
-    async def _serving(self, name: str, role: str, prefix: tuple[str, ...] = (), **variables: str) -> Process:
+    async def _serving(self, name: str, role: str, **given: Any) -> Process:
         folder = self.folder / name
         folder.mkdir()
-        return await self.stack.enter_async_context(
-            serving(folder, role, prefix=prefix, **(self.variables | variables))
-        )
+        return await self.stack.enter_async_context(serving(folder, role, **(self.variables | given)))
+
+    async def start_worker(self, name: str, **given: Any) -> Process:
+        """Start one more. `given`: its module, and variables of its own."""
+        return await self._serving(name, "worker", **given)
 
     async def schedule(self, webhook: str, count: int, ttl_s: float, over_s: float = 0.0) -> None:
         """Schedule tasks that are due from `ttl_s` from now on, spread over so many seconds."""
@@ -127,6 +134,80 @@ async def few_fail(stage: Stage) -> None:
         host = f"127.0.1.{number}"
         count = 12 if host.startswith(FEW) else 60
         await stage.schedule(f"http://{host}:{many.port}/orders", count, 0, count)
+
+
+async def name_unknown(stage: Stage) -> None:
+    """Most webhooks name a host that does not exist."""
+    _, prefix = await stage.stack.enter_async_context(naming_for_processes(lambda *_: NO_SUCH_NAME, stage.folder))
+    await stage.start(*prefix)
+    await stage.schedule(stage.well, WELL, 0, 60)
+    await stage.schedule("http://shpo.example/orders", 400, 0, 60)
+
+
+async def certificate_expired(stage: Stage) -> None:
+    """The certificate of one of two receivers was good until 2020."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATES / "test-expired.pem", CERTIFICATES / "test-key.pem")
+    expired = await stage.stack.enter_async_context(receiving(context=context))
+    stage.variables["EGRESS_CA_FILE"] = str(CERTIFICATES / "test-authority.pem")
+    await stage.start()
+    await stage.schedule(stage.well, WELL, 0, 60)
+    await stage.schedule(f"https://127.0.0.1:{expired.port}/orders", 400, 0, 60)
+
+
+async def receiver_refuses(stage: Stage) -> None:
+    """One of two receivers takes what deliveries show no more."""
+    refusing = await stage.stack.enter_async_context(receiving())
+    refusing.status = 401
+    await stage.start()
+    await stage.schedule(stage.well, WELL, 0, 60)
+    await stage.schedule(f"{refusing.url}orders", 400, 0, 60)
+
+
+async def receiver_slow(stage: Stage) -> None:
+    """One of two receivers takes longer than tasks wait for it."""
+    slow = await stage.stack.enter_async_context(receiving())
+    slow.delay_s = 30
+    await stage.start()
+    await stage.schedule(stage.well, WELL, 0, 60)
+    await stage.schedule(f"{slow.url}orders", 400, 0, 60)
+
+
+async def disk_full(stage: Stage) -> None:
+    """Redis cannot save what it has, and takes no more writes."""
+    await stage.start()
+    await stage.schedule(stage.well, 5 * WELL, 2, 300)
+    (stage.database.folder / "dump.rdb").mkdir()  # so no snapshot can be put there
+    async with redis.asyncio.Redis(port=stage.database.port, protocol=2) as client:
+        await client.config_set("save", "3600 1")
+        await client.bgsave()
+
+
+async def poison(stage: Stage) -> None:
+    """What one webhook answers kills the worker that reads it, which its supervisor starts again."""
+    deadly = await stage.stack.enter_async_context(receiving())
+
+    async def answer(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        port = request.transport.get_extra_info("peername")[1]
+        for worker in psutil.Process(supervisor.process.pid).children():
+            if any(one.laddr.port == port for one in worker.net_connections("tcp")):
+                worker.kill()
+        return web.Response()
+
+    deadly.behaviour = answer
+    await stage.start(workers=0)
+    supervisor = await stage.start_worker("supervisor", PROCESSES="2")
+    await stage.schedule(stage.well, 5 * WELL, 0, 300)
+    await stage.schedule(f"{deadly.url}report", 1, 0)
+
+
+async def worker_older(stage: Stage) -> None:
+    """A worker of an older version was left running."""
+    await stage.start()
+    # With `env` before it the module is imported anew, as the older version.
+    await stage.start_worker("older", module="tests.support.older", prefix=["env"])
+    await stage.schedule(stage.well, 5 * WELL, 0, 300)
 
 
 async def workers_dead(stage: Stage) -> None:
@@ -231,6 +312,7 @@ OUTAGES = {
         "/etc/resolv.conf",
         "no name server answers the workers",
         "mend /etc/resolv.conf or the name server: tasks are retried meanwhile",
+        needs_root=True,
     ),
     "burst": Outage(
         burst,
@@ -266,6 +348,56 @@ OUTAGES = {
         "Start that Redis again",
         "the Redis of one of two shards is down",
         "start it again: its tasks wait, and go out then; the other shard goes on",
+    ),
+    "name-unknown": Outage(
+        name_unknown,
+        "cannot look up shpo.example: Domain name not found",
+        "See whether the name is right",
+        "a webhook's host, shpo.example, does not exist",
+        "give its tasks another webhook (Tasks, or PATCH), or have the name made",
+        needs_root=True,
+    ),
+    "certificate-expired": Outage(
+        certificate_expired,
+        "certificate has expired",
+        ", and EGRESS_CA_FILE",
+        "the certificate of a receiver has expired",
+        "renew it there: its tasks are retried meanwhile",
+    ),
+    "receiver-refuses": Outage(
+        receiver_refuses,
+        "answered 401",
+        "See whether what deliveries show is still taken there",
+        "a receiver answers 401: it takes what deliveries show no more",
+        "see DELIVERY_AUTH, or the headers of its tasks; what died is replayed as a group",
+    ),
+    "receiver-slow": Outage(
+        receiver_slow,
+        "receivers do not answer in time",
+        "See what holds them up",
+        "a receiver takes longer than the time-out",
+        "see what holds it up, or give its tasks a longer timeout",
+    ),
+    "disk-full": Outage(
+        disk_full,
+        "it cannot save to its disk",
+        "make room there",
+        "Redis cannot save to its disk, so it takes no writes (MISCONF)",
+        "make room on its disk: it goes on with the next save; no task is lost",
+    ),
+    "poison": Outage(
+        poison,
+        "Workers were lost",
+        "See why",
+        "the answer to one task kills whichever worker reads it",
+        "none is needed for the others: that task dies after five workers; see what it is before it is replayed",
+    ),
+    "worker-older": Outage(
+        worker_older,
+        "is of an older version",
+        "Upgrade it, or stop it",
+        "a worker of an older version runs beside new ones",
+        "upgrade it, or stop it: tasks with newer options are refused meanwhile",
     ),
 }
 

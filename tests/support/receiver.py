@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -88,9 +89,9 @@ def _every_loopback_address() -> socket.socket:
 
 
 @asynccontextmanager
-async def receiving(everywhere: bool = False) -> AsyncIterator[Receiver]:
+async def receiving(everywhere: bool = False, context: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
     """Run a receiver on a free port of the loopback: of 127.0.0.1, or `everywhere` from 127.0.0.0 to
-    127.255.255.255."""
+    127.255.255.255; with a `context`, over TLS."""
     receiver = Receiver()
     receiver.may_answer.set()
     runner = web.ServerRunner(web.Server(receiver.handle), handler_cancellation=True, shutdown_timeout=0.1)  # type: ignore[arg-type]
@@ -98,7 +99,7 @@ async def receiving(everywhere: bool = False) -> AsyncIterator[Receiver]:
     site = (
         web.SockSite(runner, _every_loopback_address(), backlog=1024)
         if everywhere
-        else web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
+        else web.TCPSite(runner, "127.0.0.1", 0, backlog=1024, ssl_context=context)
     )
     await site.start()
     receiver.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]

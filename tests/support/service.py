@@ -197,10 +197,14 @@ async def client_of(process: Process, token: str = TOKEN) -> AsyncIterator[Clien
 
 @asynccontextmanager
 async def serving(
-    folder: Path, *arguments: str, prefix: Sequence[str] = (), **variables: str
+    folder: Path,
+    *arguments: str,
+    module: str = "redis_scheduler",
+    prefix: Sequence[str] = (),
+    **variables: str,
 ) -> AsyncIterator[Process]:
     """Run the service until the end of the block."""
-    process = Process(folder, *arguments, prefix=prefix, **({"API_AUTH": TOKEN} | variables))
+    process = Process(folder, *arguments, module=module, prefix=prefix, **({"API_AUTH": TOKEN} | variables))
     try:
         await process.started()
         yield process

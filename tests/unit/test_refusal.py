@@ -48,7 +48,11 @@ def test_a_client_is_told_what_redis_refuses_and_nothing_of_it_besides(answer: s
     if code == "LOADING":
         assert said == "Redis is loading its data"
     else:
-        why = "it cannot save to its disk, which may be full" if code == "MISCONF" else "the service's log says why"
+        why = (
+            "it cannot save to its disk; make room there, or see its log"
+            if code == "MISCONF"
+            else "the service's log says why"
+        )
         assert said == f"Redis refuses what the service asks ({code}): {why}"
 
 

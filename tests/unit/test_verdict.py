@@ -65,7 +65,28 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     (
         {"recent": {"delivered": 5, "failed:connect": 45}, "failing": [("", "no connection", 45)]},
         "90% of attempts fail",
-        "Most at a host that cannot be read. See whether they run",
+        "Most at a host that cannot be read: no connection. See whether they run",
+    ),
+    (
+        {"recent": {"failed:4xx": 45}, "failing": [("a.example:443", "answered 401", 45)]},
+        "100% of attempts fail in the last minutes, most since the answer is 4xx",
+        "Most at a.example:443: answered 401. See whether what deliveries show is still taken there",
+    ),
+    (
+        {
+            "recent": {"failed:lookup": 45},
+            "failing": [("a.example:443", "cannot look up a.example: Domain name not found", 45)],
+        },
+        "100% of attempts fail in the last minutes, most since names of receivers cannot be looked up",
+        "Domain name not found. See whether the name is right",
+    ),
+    (
+        {
+            "recent": {"failed:lookup": 45},
+            "failing": [("a.example:443", "cannot look up a.example: Timeout while contacting DNS servers", 45)],
+        },
+        "100% of attempts fail in the last minutes, most since names of receivers cannot be looked up",
+        "DNS servers. See whether the name servers of the workers answer",
     ),
     (
         {"recent": {"delivered": 10_000, "failed:connect": 40}, "failing_hosts": [("a.example:443", 1.0, "connect")]},
@@ -114,7 +135,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     (
         {"recent": {"delivered": 900, "came_back": 1}},
         "Workers were lost: 1 task came back of some that ended without a word",
-        "for their memory? System says since when each runs.",
+        "or all by one task? System says since when each runs.",
     ),
     (
         {"held": [("a.example:443", 500, 30_000.0), ("b.example:443", 9, 60.0)]},
@@ -130,6 +151,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"recent": {"left:newer": 1}}, "Workers are too old for tasks: once one left", "System shows that of each"),
     ({"too_old": "host-1-abc.r1"}, "The worker host-1-abc.r1 is of an older version", "Upgrade it, or stop it."),
     ({"recent": {"delivered": 900, "died": 3}, "worst": [("a.example:443", "answered 500", 3)]}, "3 died", "replay"),
+    (
+        {"recent": {"delivered": 900, "died": 1}, "worst": [("a.example:443", "worker lost: 5 workers ended", 1)]},
+        "1 died in the last minutes. Most dead letters are of a.example:443: worker lost: 5 workers ended.",
+        "before you replay it",
+    ),
     ({"open_breakers": ["a.example:443"]}, "a.example:443 is only probed", "go on once it answers"),
 ]
 

@@ -41,7 +41,7 @@ ADVICE = (
     (r"max number of clients|Connection not ready", "raise its maxclients, or find who holds its connections"),
     (r"DENIED", "let Redis listen for others: give it a password, and REDIS_URL too"),
     (r"READONLY", "REDIS_URL must name the master"),
-    (r"MISCONF", "Redis cannot save to its disk"),
+    (r"MISCONF", "Redis cannot save to its disk: make room there, or see its log"),
     (
         r"WRONGTYPE",
         "a key of a foreign program has one of this service's names: give the service a database of its own",
@@ -206,7 +206,7 @@ def _told(error: StoreUnavailable | StoreFull) -> str:
     if isinstance(error, StoreRefused):
         code = _CODES.search(text)
         if code and code[0] == "MISCONF":
-            return "Redis refuses what the service asks (MISCONF): it cannot save to its disk, which may be full"
+            return "Redis refuses what the service asks (MISCONF): it cannot save to its disk; make room there, or see its log"
         return f"Redis refuses what the service asks{f' ({code[0]})' if code else ''}: the service's log says why"
     return UNREACHABLE
 

@@ -51,6 +51,9 @@ class Decision:
     counts: bool = True
 
 
+LOST = "worker lost"
+"""How the error begins of a task that is buried since it lost its workers."""
+
 SETTLED = Decision(Transition.SETTLE)
 RELEASED = Decision(Transition.RELEASE, counts=False)
 FIRED = Decision(Transition.FIRE, counts=False)
@@ -70,7 +73,7 @@ def before_attempt(
     if claim.record.unknown is not None:
         return Decision(Transition.DEFER, timing.newer_delay_ms, newer_error(claim.record.unknown), counts=False)
     if claim.tries > timing.lost_workers_most:
-        return _buried_unattempted(f"worker lost: {claim.tries - 1} workers ended during the delivery")
+        return _buried_unattempted(f"{LOST}: {claim.tries - 1} workers ended during the delivery")
     if claim.record.options is not NONE and (repeat := claim.record.options.repeat) is not UNSET:
         if fault := rule_fault(repeat):
             # Another machine may know the zone.

@@ -29,6 +29,9 @@ OF_A_HOST = {
 }
 """What to look at where single hosts fail so, and others are well."""
 
+NO_SUCH_NAME = "not found"
+"""Of an error of a look-up: name servers answered that there is no such name."""
+
 ANSWERS = (
     (
         ("401", "403", "407"),
@@ -57,9 +60,12 @@ def failing(at: Readings) -> list[Problem]:
         is_little = total < FAILING_LEAST or total < FAILING_SOME * (total + delivered)
         return _failing_hosts(at) or ([] if is_little else [_failing_some(at, total, delivered)])
     kind = max(failed, key=lambda name: failed[name])
-    what, remedy = KINDS.get(kind, (f"the answer is {kind}", "Look at what the receivers answer"))
+    host, error = at.failing[0][:2] if at.failing else at.most_failed
+    what, remedy = KINDS.get(kind) or (f"the answer is {kind}", remedy_of(error))
+    if kind == "lookup" and NO_SUCH_NAME in error:
+        remedy = OF_A_HOST[kind]
     text = f"{total / (total + delivered):.0%} of attempts fail in the last minutes, most since {what} ({kind})."
-    where = f"Most at {at.failing[0][0] or UNREADABLE_HOST}. " if at.failing else ""
+    where = f"Most at {host or UNREADABLE_HOST}: {error}. " if error else ""
     return [Problem(text, f"{where}{remedy}; tasks are retried meanwhile.", "hosts")]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from redis_scheduler.store.memory import WARN_SHARE
+from redis_scheduler.task.retry import LOST
 from redis_scheduler.task.tally import BOUNDS_MS, bound_at
 from redis_scheduler.ui.failing import failing
 from redis_scheduler.ui.readings import NAMED_MOST, UNREADABLE_HOST, Problem, Readings
@@ -158,7 +159,10 @@ def _lost_workers(at: Readings) -> list[Problem]:
         return []
     what = "task came" if tasks == 1 else "tasks came"
     text = f"Workers were lost: {count(tasks)} {what} back of some that ended without a word in the last minutes."
-    remedy = "See why: killed by hand, or for their memory? System says since when each runs. Others have the tasks"
+    remedy = (
+        "See why: killed by hand, for their memory, or all by one task? System says since when each runs. "
+        "Others have the tasks"
+    )
     return [Problem(text, f"{remedy}; one that loses five workers dies, and says so.", "system")]
 
 
@@ -166,10 +170,12 @@ def _died(at: Readings) -> list[Problem]:
     died = at.recent.get("died", 0)
     if not died:
         return []
-    where = f" Most dead letters are of {at.worst[0][0] or UNREADABLE_HOST}: {at.worst[0][1]}." if at.worst else ""
-    return [
-        Problem(f"{count(died)} died in the last minutes.{where}", "Mend the receiver, then replay the group.", "dead")
-    ]
+    host, error, _ = at.worst[0] if at.worst else ("", "", 0)
+    where = f" Most dead letters are of {host or UNREADABLE_HOST}: {error}." if error else ""
+    remedy = "Mend the receiver, then replay the group."
+    if error.startswith(LOST):
+        remedy = "See in the log how workers end that have such a task, before you replay it."
+    return [Problem(f"{count(died)} died in the last minutes.{where}", remedy, "dead")]
 
 
 def _held(at: Readings) -> list[Problem]:
