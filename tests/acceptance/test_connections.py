@@ -9,16 +9,24 @@ from pathlib import Path
 import psutil
 import pytest
 
+from redis_scheduler.api.callers import FRESH_S
+from redis_scheduler.store.client import RedisClient
 from tests.support.engine import MODULE
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Process, client_of, serving
+from tests.support.tokens import make_token, revoke
 from tests.support.waiting import wait_until
 
 ROOT = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 FEW_FILES = {"module": MODULE, "OPEN_FILES": "160"}
 """Starts a process that may have so many files open."""
 
-STATS = f"GET /stats HTTP/1.1\r\nHost: x\r\nAuthorization: {TOKEN}\r\n\r\n".encode()
+
+def stats_with(token: str) -> bytes:
+    return f"GET /stats HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n\r\n".encode()
+
+
+STATS = stats_with(TOKEN)
 
 
 @pytest.fixture
@@ -54,12 +62,14 @@ async def ask(at: socket.socket, request: bytes) -> bytes:
     return await asyncio.to_thread(exchange)
 
 
-async def known_clients(process: Process, clients: list[socket.socket], count: int) -> list[socket.socket]:
+async def known_clients(
+    process: Process, clients: list[socket.socket], count: int, token: str = TOKEN
+) -> list[socket.socket]:
     """Return connections that have shown the token."""
     known = []
     for _ in range(count):
         known.append(connect(process, clients))
-        assert await ask(known[-1], STATS) == b"HTTP/1.1 200 OK"
+        assert await ask(known[-1], stats_with(token)) == b"HTTP/1.1 200 OK"
     return known
 
 
@@ -135,6 +145,37 @@ async def test_where_all_are_known_a_new_one_is_refused_and_told(
         await wait_until(has_room, "room again")
         for at in known:
             assert await ask(at, STATS) == b"HTTP/1.1 200 OK"
+
+
+async def test_what_was_a_token_keeps_no_connections(
+    tmp_path: Path, redis_url: str, client: RedisClient, clients: list[socket.socket]
+) -> None:
+    """Whoever asks now and then for what is open to all would keep those that it had when it was revoked."""
+    async with serving(tmp_path, REDIS_URL=redis_url, API_CONNECTIONS="8") as process:
+        token = await make_token(client, "metrics")
+        before = await known_clients(process, clients, 8, token)
+        await revoke(client, token)
+        await asyncio.sleep(FRESH_S)
+        for at, request in zip(before, [ROOT, stats_with(token)] * 4, strict=True):
+            await ask(at, request)
+        await known_clients(process, clients, 8)
+        for at in before:
+            assert await ask(at, ROOT) == b""
+
+
+async def test_a_token_with_rights_shuts_out_no_other(
+    tmp_path: Path, redis_url: str, client: RedisClient, clients: list[socket.socket]
+) -> None:
+    """Where it holds all connections it loses its oldest to others, down to a quarter."""
+    async with serving(tmp_path, REDIS_URL=redis_url, API_CONNECTIONS="8") as process:
+        token = await make_token(client, "metrics")
+        greedy = await known_clients(process, clients, 8, token)
+        others = await known_clients(process, clients, 6)
+        assert await ask(connect(process, clients), STATS) == b"", "the others are of API_AUTH"
+        for at in others:
+            assert await ask(at, STATS) == b"HTTP/1.1 200 OK"
+        kept = [at for at in greedy if await ask(at, stats_with(token))]
+        assert kept == greedy[-2:]
 
 
 async def test_a_setting_beyond_the_limit_of_open_files_is_told(tmp_path: Path, redis_url: str) -> None:

@@ -4,6 +4,7 @@ once."""
 import random
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pytest
@@ -54,7 +55,8 @@ class Plain:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.strangers: list[tuple[Stub, bytes]] = []
-        self.known: set[Stub] = set()
+        self.known: dict[Stub, tuple[bytes, bytes]] = {}
+        """In the order in which they became so, with their addresses and the ids of their tokens."""
 
     def counts(self) -> Counter[bytes]:
         return Counter(address for _, address in self.strangers)
@@ -67,13 +69,25 @@ class Plain:
             addresses = {address}
         elif len(self.strangers) + len(self.known) >= self.limit and counts:
             addresses = {at for at, count in counts.items() if count == max(counts.values())}
+        elif len(self.known) >= self.limit:
+            return self.of_tokens()
         else:
             return set()
-        return {self.oldest_of(at) for at in addresses}
+        return {oldest_of(stub for stub, at in self.strangers if at == address) for address in addresses}
 
-    def oldest_of(self, address: bytes) -> Stub:
-        oldest = [stub for stub, at in self.strangers if at == address][:LOOKED_AT]
-        return next((stub for stub in oldest if stub.is_idle), oldest[0])
+    def of_tokens(self) -> set[Stub]:
+        """Return the connections of tokens that may give way where there are no strangers."""
+        counts = Counter(token_id for _, token_id in self.known.values() if token_id)
+        most = max(counts.values(), default=0)
+        if most <= max(1, self.limit // STRANGERS_SHARE):
+            return set()
+        tokens = [token_id for token_id, count in counts.items() if count == most]
+        return {oldest_of(stub for stub, (_, its) in self.known.items() if its == token_id) for token_id in tokens}
+
+
+def oldest_of(stubs: Iterable[Stub]) -> Stub:
+    oldest = list(stubs)[:LOOKED_AT]
+    return next((stub for stub in oldest if stub.is_idle), oldest[0])
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -82,38 +96,47 @@ async def test_who_gives_way_is_whom_a_walk_over_all_would_choose(seed: int) -> 
     limit = chance.choice([1, 2, 7, 40])
     admission, plain = Admission(limit), Plain(limit)
     for _ in range(2_000):
-        verb = chance.choices(["admit", "know", "forget", "turn"], [6, 1, 2, 3])[0]
+        verb = chance.choices(["admit", "know", "doubt", "forget", "turn"], [6, 2, 1, 2, 3])[0]
         if verb == "admit":
             new, host = Stub(), chance.choice(["10.0.0.1", f"10.0.0.{chance.randint(1, 9)}"])
             address = host.encode()
             candidates = plain.may_give_way(address)
             is_full = not candidates and len(plain.strangers) + len(plain.known) >= limit
             assert admission.admit(new, host) == address
-            closed = {stub for stub, _ in plain.strangers if not stub.is_open}
+            closed = {stub for stub in (*dict(plain.strangers), *plain.known) if not stub.is_open}
             assert closed <= candidates
             assert len(closed) == bool(candidates)
             plain.strangers = [at for at in plain.strangers if at[0].is_open]
+            plain.known = {stub: whose for stub, whose in plain.known.items() if stub.is_open}
             assert new.is_open != is_full
             if new.is_open:
                 plain.strangers.append((new, address))
-        elif plain.strangers and verb != "forget":
+        elif verb == "doubt" and plain.known:
+            stub = chance.choice([*plain.known])
+            address, _ = plain.known.pop(stub)
+            admission.doubt(stub, address)
+            plain.strangers.append((stub, address))
+        elif plain.strangers and verb in ("know", "turn"):
             stub, address = chance.choice(plain.strangers)
             if verb == "turn":
                 stub.is_idle = not stub.is_idle
             else:
-                admission.know(stub, address)
+                token_id = chance.choice([b"", b"one", b"one", b"other"])
+                admission.know(stub, address, token_id)
                 plain.strangers.remove((stub, address))
-                plain.known.add(stub)
+                plain.known[stub] = address, token_id
         elif plain.strangers or plain.known:
-            stub, address = chance.choice([*plain.strangers, *((known, b"10.0.0.1") for known in plain.known)])
+            stub, address = chance.choice([*plain.strangers, *((known, at) for known, (at, _) in plain.known.items())])
             admission.forget(stub, address)
             plain.strangers = [at for at in plain.strangers if at[0] is not stub]
-            plain.known.discard(stub)
-    for stub, address in [*plain.strangers, *((known, b"") for known in plain.known)]:
+            plain.known.pop(stub, None)
+    for stub, address in [*plain.strangers, *((known, at) for known, (at, _) in plain.known.items())]:
         admission.forget(stub, address)
-    assert not admission._strangers._of
-    assert not admission._strangers._with
+    for held in (admission._strangers, admission._of_tokens):
+        assert not held._of
+        assert not held._with
     assert not admission._admitted
+    assert not admission._token_of
 
 
 @pytest.mark.parametrize("is_idle", [True, False])

@@ -1,9 +1,10 @@
 """How many connections the API takes at once, and which of them it closes for a new one.
 
-A connection is a stranger's until a request on it has carried the token. When there is no room for a new connection, a
-stranger's is closed: of the address that has the most, the oldest idle one (or the oldest, if the first few are busy).
-So a client that opens very many loses its own, and a client that brings the token with its first request finds room. A
-new connection is refused only when all others have carried the token.
+A connection is a stranger's unless its latest request has carried a token. When there is no room for a new connection,
+a stranger's is closed: of the address that has the most, the oldest idle one (or the oldest, if the first few are
+busy). So a client that opens very many loses its own, and a client that brings a token with its first request finds
+room. If there are no strangers, a token with rights that has more than its share loses one in the same way. A new
+connection is refused only where there is no such token, either.
 """
 
 import asyncio
@@ -17,7 +18,8 @@ from redis_scheduler.logs import Events
 logger = Events(__name__)
 
 STRANGERS_SHARE = 4
-"""One address without the token may have a quarter of all connections. (A proxy's are one address.)"""
+"""One address without a token may have a quarter of all connections. (A proxy's are one address.) A token with rights
+may have as many where others find no room."""
 
 CONNECTION = "connection"
 """The name of a request's connection in its ASGI state."""
@@ -40,8 +42,9 @@ class Connection(Protocol):
         """Close it at once."""
 
 
-class _Strangers:
-    """The connections of strangers by address, and the addresses by their number: no question looks at all of them.
+class _Held:
+    """The connections of strangers by address, or those of tokens with rights by id, and these holders by their number:
+    no question looks at all of them.
 
     Ordered dictionaries: in a plain one finding the first key takes longer, the more keys before it were removed.
     """
@@ -49,60 +52,62 @@ class _Strangers:
     def __init__(self) -> None:
         self._of: dict[bytes, OrderedDict[Connection, None]] = {}
         self._with: dict[int, OrderedDict[bytes, None]] = {}
-        """By a number of connections: the addresses that have so many. No value is empty."""
+        """By a number of connections: the holders that have so many. No value is empty."""
         self._most = 0
 
     def __bool__(self) -> bool:
         return bool(self._of)
 
-    def count(self, address: bytes) -> int:
-        """Return how many an address has."""
-        return len(self._of.get(address, ()))
+    def count(self, holder: bytes) -> int:
+        """Return how many a holder has."""
+        return len(self._of.get(holder, ()))
 
-    def add(self, connection: Connection, address: bytes) -> None:
-        """Add one, as the newest of its address."""
-        connections = self._of.setdefault(address, OrderedDict())
+    def add(self, connection: Connection, holder: bytes) -> None:
+        """Add one, as the newest of its holder."""
+        connections = self._of.setdefault(holder, OrderedDict())
         connections[connection] = None
-        self._move(address, len(connections) - 1, len(connections))
+        self._move(holder, len(connections) - 1, len(connections))
 
-    def discard(self, connection: Connection, address: bytes) -> None:
+    def discard(self, connection: Connection, holder: bytes) -> None:
         """Remove one, if it is there."""
-        connections = self._of.get(address)
+        connections = self._of.get(holder)
         if connections and connection in connections:
             del connections[connection]
-            self._move(address, len(connections) + 1, len(connections))
+            self._move(holder, len(connections) + 1, len(connections))
             if not connections:
-                del self._of[address]
+                del self._of[holder]
 
-    def _move(self, address: bytes, before: int, now: int) -> None:
+    def _move(self, holder: bytes, before: int, now: int) -> None:
         if before:
-            del self._with[before][address]
+            del self._with[before][holder]
             if not self._with[before]:
                 del self._with[before]
         if now:
-            self._with.setdefault(now, OrderedDict())[address] = None
-        # Counts change by one: if no address has the most any more, this one has one less.
+            self._with.setdefault(now, OrderedDict())[holder] = None
+        # Counts change by one: if no holder has the most any more, this one has one less.
         if now > self._most or self._most not in self._with:
             self._most = now
 
-    def address_with_most(self) -> bytes:
-        """Return the address with the most connections; of several the one that reached that number first."""
+    def holder_with_most(self) -> bytes:
+        """Return the holder with the most connections; of several the one that reached that number first."""
         return next(iter(self._with[self._most]))
 
-    def oldest_of(self, address: bytes) -> Connection:
-        """Return the oldest idle connection of an address; if the first few are busy, the oldest."""
-        oldest = list(islice(self._of[address], LOOKED_AT))
+    def oldest_of(self, holder: bytes) -> Connection:
+        """Return the oldest idle connection of a holder; if the first few are busy, the oldest."""
+        oldest = list(islice(self._of[holder], LOOKED_AT))
         return next((at for at in oldest if at.is_idle), oldest[0])
 
 
 class Admission:
-    """Counts the connections of a process, and keeps the strangers' by address, the oldest first."""
+    """Counts the connections of a process, and keeps the strangers' by address, those of tokens with rights by id, the
+    oldest first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._limit_of_address = max(1, limit // STRANGERS_SHARE)
         self._admitted: set[Connection] = set()
-        self._strangers = _Strangers()
+        self._strangers, self._of_tokens = _Held(), _Held()
+        self._token_of: dict[Connection, bytes] = {}
         self._closed = self._refused = 0
         self._told_at = float("-inf")
 
@@ -110,30 +115,56 @@ class Admission:
         """Take a connection of a stranger, or abort it. Return its address, for `forget` and `know`."""
         address = network(host)
         if self._strangers.count(address) >= self._limit_of_address:
-            self._close_one_of(address)
+            self._close_one_of(self._strangers, address)
         if len(self._admitted) >= self._limit:
-            if not self._strangers:
+            if self._strangers:
+                self._close_one_of(self._strangers, self._strangers.holder_with_most())
+            elif (token_id := self._token_with_too_many()) is not None:
+                self._close_one_of(self._of_tokens, token_id)
+            else:
                 self._refused += 1
                 self._tell()
                 connection.abort()
                 return address
-            self._close_one_of(self._strangers.address_with_most())
         self._admitted.add(connection)
         self._strangers.add(connection, address)
         return address
 
-    def know(self, connection: Connection, address: bytes) -> None:
-        """Note that the connection has carried the token: it is never closed for another."""
+    def know(self, connection: Connection, address: bytes, token_id: bytes = b"") -> None:
+        """Note that the connection has carried a token, of this id if it has rights: it is closed for another only
+        where such a token has more than its share."""
         self._strangers.discard(connection, address)
+        if token_id and connection in self._admitted:
+            self._token_of[connection] = token_id
+            self._of_tokens.add(connection, token_id)
+
+    def doubt(self, connection: Connection, address: bytes) -> None:
+        """Note that the latest request of a connection that has carried a token carries none."""
+        if connection in self._admitted:
+            self._leave_token(connection)
+            self._strangers.add(connection, address)
 
     def forget(self, connection: Connection, address: bytes) -> None:
         """Note that the connection has ended."""
         self._admitted.discard(connection)
-        self.know(connection, address)
+        self._strangers.discard(connection, address)
+        self._leave_token(connection)
 
-    def _close_one_of(self, address: bytes) -> None:
-        oldest = self._strangers.oldest_of(address)
-        self.forget(oldest, address)
+    def _leave_token(self, connection: Connection) -> None:
+        if (token_id := self._token_of.pop(connection, None)) is not None:
+            self._of_tokens.discard(connection, token_id)
+
+    def _token_with_too_many(self) -> bytes | None:
+        token_id = self._of_tokens.holder_with_most() if self._of_tokens else None
+        if token_id is None or self._of_tokens.count(token_id) <= self._limit_of_address:
+            return None
+        return token_id
+
+    def _close_one_of(self, held: _Held, holder: bytes) -> None:
+        oldest = held.oldest_of(holder)
+        self._admitted.discard(oldest)
+        held.discard(oldest, holder)
+        self._token_of.pop(oldest, None)
         self._closed += 1
         self._tell()
         oldest.abort()

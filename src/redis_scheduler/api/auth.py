@@ -8,14 +8,14 @@ import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import cast
+from typing import Any, cast
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redis_scheduler.api.admission import CONNECTION
 from redis_scheduler.api.answers import answer_to, error_answer
-from redis_scheduler.api.callers import CALLER, FRESH_S, PREFIX, Callers
+from redis_scheduler.api.callers import CALLER, FRESH_S, PREFIX, Callers, caller_in
 from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.routes import METHODS, OTHER_METHOD, ROUTES, Access
 from redis_scheduler.errors import Code, RequestRefused, SchedulerError
@@ -112,8 +112,11 @@ class Gate:
         if has_token and len(by_name) < len(headers):
             # Two of them are refused: a proxy before this service may have looked at the other one.
             has_token = is_once(headers)
+        connection = scope.get("state", {}).get(CONNECTION)
         if not has_token and (scope["path"], scope["method"]) not in self._open:
             if self._pages is not None and is_page(scope["path"]):
+                if connection is not None and not connection.is_stranger:
+                    connection.become_stranger()  # until the page has found who is signed in
                 await self._pages(scope, receive, send)
                 return
             if given is not None and given.startswith(PREFIX) and is_once(headers):
@@ -122,10 +125,8 @@ class Gate:
                 refusal = error_answer(Code.UNAUTHORIZED, _UNAUTHORIZED, "Authorization", headers=_REFUSAL_HEADERS)
             if not has_token and refusal is not None and refusal.status_code == Code.UNAUTHORIZED.status:
                 self._refusals.note(scope)
-        if has_token:
-            connection = scope.get("state", {}).get(CONNECTION)
-            if connection is not None and connection.is_stranger:
-                connection.become_known()
+        if connection is not None and connection.is_stranger is has_token:
+            _note_whose(connection, scope, has_token, refusal)
         if INSTANCE_HEADER in by_name and refusal is None and not (self._pages and scope["path"] == ECHO):
             instances = [value for name, value in headers if name == INSTANCE_HEADER]
             refusal = await self._refusal_of_own(instances, scope)
@@ -182,6 +183,15 @@ class Gate:
 
     def _is_other(self, given: bytes) -> bool:
         return any(hmac.compare_digest(given, token) for token in self._others)
+
+
+def _note_whose(connection: Any, scope: Scope, has_token: bool, refusal: Response | None) -> None:
+    """Note whose a connection is from now on; not while Redis cannot say it."""
+    if has_token:
+        caller = caller_in(scope)
+        connection.become_known("" if caller is None else caller.id)
+    elif refusal is None or refusal.status_code == Code.UNAUTHORIZED.status:
+        connection.become_stranger()
 
 
 def is_page(path: str) -> bool:

@@ -57,10 +57,15 @@ class WaitingProtocol(ClosingProtocol):
         """Whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
 
-    def become_known(self) -> None:
-        """Note that a request has carried the token."""
+    def become_known(self, token_id: str = "") -> None:
+        """Note that a request has carried a token, of this id if it has rights."""
         self.is_stranger = False
-        self.server_state.admission.know(self, self._address)
+        self.server_state.admission.know(self, self._address, token_id.encode())
+
+    def become_stranger(self) -> None:
+        """Note that a request behind one that has carried a token carries none."""
+        self.is_stranger = True
+        self.server_state.admission.doubt(self, self._address)
 
     def close_if_idle(self, now: float) -> None:
         """Close the connection if its client has sent no request for too long. Called from time to time.

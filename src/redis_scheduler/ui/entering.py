@@ -117,7 +117,7 @@ class Entrance:
             caller = await self._inside.callers.of_id(token_id, lambda digest: _is_by(digest, text, sign_in))
             if caller is None:
                 return None
-        _become_known(request)
+        _become_known(request, "" if caller is None else caller.id)
         return Visitor(caller, request.scope.get("client"), request.scope.get(REQUEST_ID, b""))
 
     def _place_of(self, text: str) -> SignIns | None:
@@ -263,8 +263,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _become_known(request: Request) -> None:
-    """Note that the connection is no stranger's: it is not closed for another."""
+def _become_known(request: Request, token_id: str) -> None:
+    """Note that the connection is no stranger's."""
     connection: Any = request.scope.get("state", {}).get(CONNECTION)
     if connection is not None and connection.is_stranger:
-        connection.become_known()
+        connection.become_known(token_id)
