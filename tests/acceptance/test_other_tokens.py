@@ -110,7 +110,10 @@ async def test_no_acknowledgement_is_forged(api: Client, client: RedisClient, ra
     await api.call("POST", "/purge")
 
 
-NAMES = ["Schedule-Ack", "Schedule-Instance", "Schedule-Key", "webhook-signature", "Webhook-Id", "WEBHOOK-TIMESTAMP"]
+NAMES = [
+    *("Schedule-Ack", "Schedule-Instance", "Schedule-Key", "webhook-signature", "Webhook-Id", "WEBHOOK-TIMESTAMP"),
+    *("Schedule_Key", "Schedule.Key", "schedule!ack", "Webhook~Signature", "webhook|id", "Content.Length"),
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,6 +9,7 @@ HEADERS_BYTES = 8_192
 """Names and values of all headers of a task."""
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_SIGN = re.compile("[^a-z0-9]")
 _BAD_CHARACTER = re.compile(r"[^ -~\xa0-\xff]")
 OF_THE_CONNECTION = frozenset(
     [
@@ -47,7 +48,8 @@ def headers_problem(headers: Mapping[str, str]) -> str:
         if _NAME.fullmatch(name) is None:
             return f"must have names of letters, digits and !#$%&'*+-.^_`|~ alone, got {json.dumps(name)}"
         lower = name.lower()
-        taken_for = lower.replace("_", "-")  # by receivers behind CGI and WSGI, who know both by one name
+        # By receivers behind CGI and WSGI: all know `-` and `_` by one name, some whatever is no letter or digit.
+        taken_for = _SIGN.sub("-", lower)
         if taken_for in OF_THE_CONNECTION or taken_for.startswith(OWN_PREFIXES):
             return f"must not have {name}: the service sets it, or it is of the connection"
         if lower == "traceparent":
