@@ -89,6 +89,7 @@ async def test_an_answer_stays_when_the_task_is_gone(api: Client) -> None:
         ("/schedule", TASK | {"data": None}),
         ("/schedule?type=mail", TASK),
         ("/schedules", {"tasks": [TASK]}),
+        ("/schedules", BATCH),
     ],
 )
 async def test_another_request_with_the_same_key_is_refused(
@@ -99,6 +100,25 @@ async def test_another_request_with_the_same_key_is_refused(
     assert (status, answer["code"], answer["field"]) == (422, "idempotency-key-reused", "Idempotency-Key")
     assert "tasks" not in answer
     assert await kept(raw) == 1
+
+
+async def test_of_a_larger_batch_with_the_key_of_another_nothing_is_written(
+    api: Client, raw: redis.asyncio.Redis
+) -> None:
+    _, first, _ = await sent(api, "/schedules", {"tasks": BATCH["tasks"][:3]})
+    for tasks in (BATCH["tasks"], BATCH["tasks"][:4], BATCH["tasks"][:2]):
+        status, answer, _ = await sent(api, "/schedules", {"tasks": tasks})
+        assert (status, answer["code"], "tasks" in answer) == (422, "idempotency-key-reused", False)
+        assert await kept(raw) == len(await kept_ids(raw)) == 3
+    assert await sent(api, "/schedules", {"tasks": BATCH["tasks"][:3]}) == (200, first, "true")
+
+
+async def test_of_two_batches_with_one_key_at_once_one_is_written(api: Client, raw: redis.asyncio.Redis) -> None:
+    batches = [{"tasks": BATCH["tasks"][:count]} for count in (5, 450, 210)]
+    found = await asyncio.gather(*(sent(api, "/schedules", batch) for batch in batches))
+    assert sorted(status for status, _, _ in found) == [200, 422, 422]
+    written = next(answer for status, answer, _ in found if status == 200)
+    assert await kept(raw) == len(await kept_ids(raw)) == len(written["data"])
 
 
 async def test_a_batch_of_which_a_part_was_written_goes_on(api: Client, raw: redis.asyncio.Redis) -> None:

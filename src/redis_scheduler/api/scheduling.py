@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import pairwise
 
 from msgspec import UNSET
 
@@ -153,12 +154,14 @@ async def schedule_all(
     """Write tasks in their order, as many at a time as fit one call; return them, and whether an earlier request had
     written all of them.
 
+    With an Idempotency-Key the first task goes alone: where the key is that of another request, no other is written.
     Raises PartlyWritten at the first part that fails (RequestRefused if nothing was written); the parts behind it are
     not tried.
     """
     placed: list[ScheduledTask] = []
-    for start in range(0, len(tasks), call_limit):
-        part = tasks[start : start + call_limit]
+    ends = (*(() if once is None else (1,)), *range(call_limit, len(tasks), call_limit), len(tasks))
+    for start, end in pairwise((0, *ends)):
+        part = tasks[start:end]
         found = await (_placed(part, places, put) if once is None else _placed_once(part, start, places, once))
         if error := next((one for one in found if isinstance(one, BaseException)), None):
             raise _failure(error, [*placed, *found], tasks, once is not None) from error
