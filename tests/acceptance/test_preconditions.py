@@ -59,7 +59,6 @@ async def test_an_etag_is_of_what_the_caller_defined(api: Client, raw: redis.asy
         assert etag == await etag_of(api, key)
         seen.add(etag)
     assert len(seen) == 7
-    # Another task is another one by its due time alone.
     assert await etag_of(api, await api.schedule(HOOK, 60)) not in seen
 
 
@@ -105,6 +104,26 @@ async def test_only_the_task_that_is_demanded_is_changed(
         key = await scheduled(api, raw, data) if right == "*" else key
         status, _, _ = await asked(api, method, f"/schedule/{key}", headers={"If-Match": right}, **body)
         assert status == 200
+
+
+ALIKE: list[dict[str, Any]] = [
+    {"webhook": HOOK, "at": "2200-01-01T00:00:00Z"},
+    {"webhook": HOOK, "at": "2200-01-01T00:00:00Z", "retries": 3},
+    {"webhook": HOOK, "repeat": {"every": 3600}},
+    {"webhook": HOOK, "ttl": 60, "again_most": 3},
+]
+
+
+@pytest.mark.parametrize("body", ALIKE, ids=["plain", "options", "series", "again"])
+async def test_the_etag_of_a_task_that_is_alike_is_not_its_own(api: Client, body: dict[str, Any]) -> None:
+    for key in ("one", "two"):
+        status, _, etag = await asked(api, "PUT", f"/schedule/{key}", json=body)
+        assert (status, etag) == (200, await etag_of(api, key))
+    before, headers = await etag_of(api, "two"), {"If-Match": await etag_of(api, "one")}
+    for method, given in (("PATCH", {"json": {"data": 2}}), ("PUT", {"json": body | {"data": 2}}), ("DELETE", {})):
+        status, content, _ = await asked(api, method, "/schedule/two", headers=headers, **given)
+        assert (status, content["code"]) == (412, "precondition-failed")
+        assert await etag_of(api, "two") == before
 
 
 async def test_a_task_that_is_gone_is_not_found_whatever_is_demanded(api: Client) -> None:

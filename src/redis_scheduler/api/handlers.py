@@ -190,7 +190,8 @@ class Api(Shards):
         if found is not UpdateAnswer.CHANGED:
             due_ms = stored.record.due if change.ttl_ms is None else due_after(now_ms, change.ttl_ms)
             state = "in delivery" if found is UpdateAnswer.UPDATED_IN_DELIVERY else "updated"
-            return answer(Updated(stored.key, stored.key, rfc3339(due_ms), state), etag_of_new(due_ms, change.tail))
+            made = Updated(stored.key, stored.key, rfc3339(due_ms), state)
+            return answer(made, etag_of_new(stored.key, due_ms, change.tail))
         return None
 
     async def cancel(self, request: Request, _given: Mapping[str, str]) -> Response:

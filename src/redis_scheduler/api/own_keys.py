@@ -60,7 +60,7 @@ class OwnKeysApi(DeadLettersApi):
             return await self._quotas.within(caller, share, write, rated.pop() if rated else 0)
 
         made, due_ms = await self._changed(request, key, put)
-        return answer(made, etag_of_new(due_ms, task.tail))
+        return answer(made, etag_of_new(key, due_ms, task.tail))
 
     async def schedule_batch(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules?type=: schedule many tasks; all are checked before the first is written."""

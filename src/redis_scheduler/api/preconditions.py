@@ -1,7 +1,7 @@
 """Preconditions: a change that is made only while the task is what its caller takes it for.
 
-The ETag of a task is a hash of what its caller defined: so attempts, the state and how the record is stored do not
-change it. It is no validator of the whole answer, so no GET serves If-None-Match.
+The ETag of a task is a hash of its key and of what its caller defined: so no other task has it, and attempts, the state
+and how the record is stored do not change it. It is no validator of the whole answer, so no GET serves If-None-Match.
 """
 
 import re
@@ -37,10 +37,10 @@ def etag_of(stored: Stored) -> str:
     """Return the ETag of a task; of one that this version cannot read, by the bytes of its record."""
     record, raw = stored.record, stored.raw
     if record is UNREADABLE or record.unknown is not None:
-        return _etag(raw)
+        return _etag(stored.key, raw)
     if record.repetition is None and not record.again and not _moves(record.options) and raw.startswith(_DUE):
-        return _etag(raw[len(_DUE) :])  # as it would be put together again
-    return _etag_of(record)
+        return _etag(stored.key, raw[len(_DUE) :])  # as it would be put together again
+    return _etag_of(stored.key, record)
 
 
 def _moves(options: Options) -> bool:
@@ -48,23 +48,23 @@ def _moves(options: Options) -> bool:
     return options.repeat is not UNSET or options.again_most > 0
 
 
-def _etag_of(record: Record) -> str:
+def _etag_of(key: str, record: Record) -> str:
     # A due time that moves by itself is not of its caller, and neither is what a series has done.
     due_ms = 0 if _moves(record.options) else record.due
-    return _etag(b"%d" % due_ms, tail_of(record, record.options, None))
+    return _etag(key, b"%d" % due_ms, tail_of(record, record.options, None))
 
 
-def etag_of_new(due_ms: int, tail: bytes) -> str:
-    """Return the ETag of a task by its due time and its record without that."""
+def etag_of_new(key: str, due_ms: int, tail: bytes) -> str:
+    """Return the ETag of a task by its key, its due time and its record without that."""
     if not tail.startswith(_HEAD):
-        return _etag(b"%d" % due_ms, tail)
-    return _etag_of(read_record(b"%b%d%b" % (_DUE, due_ms, tail)))
+        return _etag(key, b"%d" % due_ms, tail)
+    return _etag_of(key, read_record(b"%b%d%b" % (_DUE, due_ms, tail)))
 
 
-def _etag(beginning: bytes, rest: bytes = b"") -> str:
-    digest = blake2b(beginning, digest_size=ETAG_BYTES)
-    if rest:
-        digest.update(rest)
+def _etag(key: str, *parts: bytes) -> str:
+    digest = blake2b(b"%b " % key.encode(), digest_size=ETAG_BYTES)
+    for part in parts:
+        digest.update(part)
     return f'"{digest.hexdigest()}"'
 
 
