@@ -44,7 +44,7 @@ NO_CRON: list[Any] = [None, 5, [], "", "x", "* * * *", "* * * * * *", "\u0661 * 
 WRONG_RULES: list[tuple[Any, str, str]] = [
     *[(repeat, "repeat", "must be an object") for repeat in NO_RULES],
     ({}, "repeat.every", "must be given, or cron, and not both"),
-    ({"every": 5, "cron": "@daily"}, "repeat.every", "not both"),
+    ({"every": 5, "cron": "@daily"}, "repeat.every", "not both, got 5"),
     *[({"every": every}, "repeat.every", "must be a number of seconds from 1") for every in NO_EVERY],
     *[({"cron": cron}, "repeat.cron", "must be five fields") for cron in NO_CRON],
     ({"cron": "0 0 30 2 *"}, "repeat.cron", "never comes"),
@@ -58,7 +58,9 @@ WRONG_RULES: list[tuple[Any, str, str]] = [
     *[({"every": 5, "until": until}, "repeat.until", "must be a time with its offset") for until in (
         None, 5, "", "tomorrow", "2030-01-01", "2030-01-01T00:00:00", "2030-02-30T00:00:00Z", "2030-01-01T00:00:00Z\n",
     )],
-    ({"every": 5, "until": "2020-01-01T00:00:00Z"}, "repeat.until", "must not end before the first time"),
+    *[({"every": 5, "until": until}, "repeat.until", f'must not end before the first time, got "{until}"') for until in (
+        "2020-01-01T00:00:00Z", "2020-01-01T00:00:00+02:00", "1969-12-31T23:59:59-08:00",
+    )],
     *[({"every": 5, "missed": missed}, "repeat.missed", '"latest", "skip" or "all"') for missed in (
         None, "", "none", 1, ["all"],
     )],

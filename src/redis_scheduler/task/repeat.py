@@ -114,7 +114,7 @@ class Fault(NamedTuple):
 def rule_fault(repeat: Repeat) -> Fault | None:
     """Return what is wrong with a rule whenever it begins; None if times can be worked out."""
     if (repeat.every is UNSET) is (repeat.cron is UNSET):
-        return Fault("every", "must be given, or cron, and not both", UNSET, True)
+        return Fault("every", "must be given, or cron, and not both", repeat.every, True)
     if repeat.missed == "all" and repeat.overlap == "skip":
         return Fault("overlap", "must be allow with missed all, which makes several at once", repeat.overlap, True)
     if repeat.every is not UNSET:

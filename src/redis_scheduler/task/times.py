@@ -41,7 +41,7 @@ def fault_of(repeat: Repeat, start_ms: int) -> Fault | None:
         return fault
     if repeat.until is UNSET:
         return Fault("cron", "never comes within 50 years", repeat.cron)
-    return Fault("until", "must not end before the first time", repeat.until.isoformat())
+    return Fault("until", "must not end before the first time", repeat.until.isoformat().replace("+00:00", "Z"))
 
 
 @lru_cache(4_096)
