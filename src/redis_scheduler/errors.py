@@ -108,6 +108,11 @@ class WrongServer(StoreRefused):
     """The server is another shard's than REDIS_URL says, or one of several of which REDIS_URL names one."""
 
 
+class ShardUnknown(StoreUnavailable):
+    """This process cannot say for now which shard has a task, or is to have it, or does not reach that shard. Clients
+    are told the text."""
+
+
 class StoreUnreplicated(StoreUnavailable):
     """Redis has taken a write, but too few of its replicas have it in time: whether it stays is unknown."""
 

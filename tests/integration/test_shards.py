@@ -23,6 +23,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import FRESH_S, Deployment
 from redis_scheduler.store.generations import Generations
 from redis_scheduler.store.keys import Keys
+from redis_scheduler.store.refusal import told
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.shard import Shard
 from redis_scheduler.store.tag import tag_of
@@ -172,11 +173,14 @@ async def test_while_the_number_of_shards_changes_nothing_is_created_by_it(clien
     generations = Generations.of(1)
     api = HostsApi(clients, "writer", 10_000, token="token", generations=generations)
     await api.put(request_of("there", body_of()), {})
+    first = content_of(await api.schedule(once(0), {}))
     grown(generations, 4, 1, in_ms=1_500)
     for call in (api.put(request_of("new", body_of()), {}), api.schedule(once(1), {})):
-        with pytest.raises(StoreUnavailable, match="is changing"):
+        with pytest.raises(StoreUnavailable, match="is changing") as raised:
             await call
+        assert told(raised.value) == "The number of shards is changing, which takes some seconds"
     assert not content_of(await api.put(request_of("there", body_of(9)), {}))["created"]
+    assert content_of(await api.schedule(once(0), {})) == first
 
 
 async def test_a_list_has_all_shards_in_the_order_of_one(api: HostsApi, clients: list[RedisClient]) -> None:

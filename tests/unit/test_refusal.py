@@ -56,6 +56,11 @@ def test_a_client_is_told_what_redis_refuses_and_nothing_of_it_besides(answer: s
         assert said == f"Redis refuses what the service asks ({code}): {why}"
 
 
+def test_a_password_that_redis_has_not_is_told_with_what_to_do() -> None:
+    answer = "ERR AUTH <password> called without any password configured for the default user."
+    assert "no password is set there: leave it out of REDIS_URL" in str(translated(BaseParser.parse_error(answer)))
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -14,7 +14,7 @@ from typing import TypeVar
 from redis_scheduler.api.batcher import Batcher
 from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.shard_calls import ShardCalls, task_size
-from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.errors import ShardUnknown, StoreFull, StoreUnavailable
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.generations import Generations
 from redis_scheduler.store.new_task import NewTask
@@ -89,11 +89,11 @@ class Places:
         return max(self.generations.most, self.generations.used)
 
     def at(self, shard: int) -> ShardCalls:
-        """Return the calls of a shard. Raises StoreUnavailable for one that this process cannot reach."""
+        """Return the calls of a shard. Raises ShardUnknown for one that this process cannot reach."""
         if shard >= len(self._calls):
             self._calls += map(self._make, self._clients[len(self._calls) :])
             if shard >= len(self._calls):
-                raise StoreUnavailable(f"This process does not reach shard {shard}: see REDIS_URL and SHARDS")
+                raise ShardUnknown(f"This process does not reach shard {shard}: see REDIS_URL and SHARDS")
         return self._calls[shard]
 
     @property
@@ -192,7 +192,12 @@ class Places:
 
     async def once(self, wanted: OnceTask) -> StoredTask | OnceAnswer:
         """Schedule a task once for its id; return what is stored for it."""
-        number = await self._number_to_create()
+        try:
+            number = await self._number_to_create()
+        except ShardUnknown:
+            if (stored := await self.stored_once(wanted)) is OnceAnswer.FULL:
+                raise
+            return stored
         if self.generations.is_single:
             return await self._calls[0].once.submit(wanted)
         first = hashed_shard(wanted.id, number)

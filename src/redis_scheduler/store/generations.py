@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
-from redis_scheduler.errors import StoreRefused, StoreUnavailable
+from redis_scheduler.errors import ShardUnknown, StoreRefused, StoreUnavailable, WrongServer
 from redis_scheduler.store.answer_shape import NUMBER, redis_ms, text_pairs
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.key import SHARDS_MOST
@@ -155,11 +155,9 @@ class Generations:
         return (holding, *(number for number, _ in self._numbers if number != holding))
 
     def to_create(self) -> int:
-        """Return the number by which something may be created. Raises StoreUnavailable while that changes."""
+        """Return the number by which something may be created. Raises ShardUnknown while that changes."""
         if self.is_stale:
-            raise StoreUnavailable(
-                "Redis has not said for half a minute how many shards there are: try again in some seconds"
-            )
+            raise ShardUnknown("Redis has not said for half a minute how many shards there are")
         if len(self._numbers) == 1:
             return self._numbers[0][0]
         # Redis has told its time at some moment between the question and the answer.
@@ -167,16 +165,20 @@ class Generations:
         least_ms = self._now_ms + 1000 * (now - self._heard)
         holding = self._holding(least_ms)
         if self._holding(self._now_ms + 1000 * (now - self._sent) + CLOSED_MS) != holding:
-            raise StoreUnavailable("The number of shards is changing: try again in some seconds")
+            raise ShardUnknown("The number of shards is changing, which takes some seconds")
         return holding
 
     def _holding(self, now_ms: float) -> int:
         return next((number for number, from_ms in self._numbers if from_ms <= now_ms), self._numbers[-1][0])
 
 
+class _Foreign(StoreRefused):
+    """A foreign program wrote what is kept of the numbers."""
+
+
 async def generations_of(clients: Sequence[RedisClient], shards: int) -> Generations:
     """Read them by clients of the first shards; where no process has begun yet, the first will with so many. Raises
-    StoreUnavailable, but not where only some are away, and the others know."""
+    StoreUnavailable, but not where only some are away, or refuse, and the others know."""
     first = clients[0]
     sent, found = time.monotonic(), Generations()
     text, *copies = await asyncio.gather(*map(_kept_in, clients), return_exceptions=True)
@@ -186,8 +188,8 @@ async def generations_of(clients: Sequence[RedisClient], shards: int) -> Generat
         if isinstance(copy, bytes):
             found.hear_copy(copy)
     for error in (text, *copies):
-        is_other = isinstance(error, StoreUnavailable) and not isinstance(error, StoreRefused)
-        if isinstance(error, BaseException) and not (is_other and found.known):
+        is_away = isinstance(error, StoreUnavailable) and not isinstance(error, WrongServer | _Foreign)
+        if isinstance(error, BaseException) and not (is_away and found.known):
             raise error
     is_new = not text and found.most == 1 < shards
     if is_new and not await first.command("EXISTS", first.keys.instance, read=NUMBER):
@@ -205,7 +207,7 @@ async def _kept_in(client: RedisClient) -> bytes:
     try:
         read_generations(text)
     except ValueError as error:
-        raise StoreRefused(
+        raise _Foreign(
             f"{key} holds something else than numbers of shards: a foreign program wrote it; give the service a "
             "database of its own"
         ) from error

@@ -17,7 +17,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable, StoreUnreplicated
+from redis_scheduler.errors import ShardUnknown, StoreFull, StoreRefused, StoreUnavailable, StoreUnreplicated
 from redis_scheduler.store.answer import AnswerTooLarge
 from redis_scheduler.store.answer_shape import WrongAnswer
 
@@ -37,6 +37,7 @@ _NO_RIGHT = r"NOPERM|(?i:can't (run|access|publish)|no permissions?|ACL failure)
 ADVICE = (
     (r"NOAUTH|unauthenticated", "REDIS_URL lacks the password: redis://user:password@host:6379/0"),
     (r"WRONGPASS|invalid password", "the user name or the password in REDIS_URL is wrong"),
+    (r"without any password configured", "no password is set there: leave it out of REDIS_URL, or set it"),
     # The library's words where a server says so, or ends the connection, before it is asked.
     (r"max number of clients|Connection not ready", "raise its maxclients, or find who holds its connections"),
     (r"DENIED", "let Redis listen for others: give it a password, and REDIS_URL too"),
@@ -197,6 +198,8 @@ def told(error: StoreUnavailable | StoreFull) -> str:
 
 def _told(error: StoreUnavailable | StoreFull) -> str:
     text = str(error)
+    if isinstance(error, ShardUnknown):
+        return text
     if isinstance(error, StoreUnreplicated):
         return "Too few replicas of Redis have the write in time, so whether it stays is unknown"
     if re.search(r"\bLOADING\b|loading the dataset", text):
