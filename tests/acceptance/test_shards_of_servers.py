@@ -93,6 +93,45 @@ async def test_a_shard_that_answers_nothing_holds_up_no_other(receiver: Receiver
     assert {*receiver.times_by_key.values()} == {1}
 
 
+@pytest.mark.parametrize("how", ["read-only", "killed"])
+async def test_commands_name_the_shard_that_they_do_not_reach_and_go_on_in_the_others(how: str, tmp_path: Path) -> None:
+    """A replica refuses writes, as one does that a failover has left behind."""
+    async with (
+        redis_process(tmp_path / "one") as one,
+        redis_process(tmp_path / "other") as other,
+        redis_process(tmp_path / "last") as last,
+    ):
+        url = f"{one.url},{other.url},{last.url}"
+        async with serving(tmp_path, "api", REDIS_URL=url) as service, client_of(service) as client:
+            await scheduled_to_the_last(client, "http://127.0.0.1:9/", 3, 3_600)
+        if how == "killed":
+            await other.kill()
+        else:
+            await asked(other, "REPLICAOF", "127.0.0.1", "1")
+        said = {"killed": "Redis is not available", "read-only": "READONLY"}[how]
+        for command, what in (
+            ("doctor", "not examined"),
+            ("pause-all", "not paused: try again"),
+            ("resume-all", "paused as before: try again"),
+        ):
+            done = await asyncio.to_thread(run, command, REDIS_URL=url)
+            assert done.returncode == 1, done.stdout + done.stderr
+            [line] = [line for line in done.stdout.splitlines() if line.startswith("Shard 1 is away")]
+            assert line.startswith(f"Shard 1 is away, and {what} ("), line
+            assert said in line
+            if command == "doctor":
+                assert done.stdout.count("Nothing is wrong") == 2
+            for number, server in ((0, one), (2, last)):
+                is_paused = await asked(server, "EXISTS", Keys(tag_of("", number), number).pause_all)
+                assert is_paused == (command == "pause-all")
+        file = tmp_path / "tasks.ndjson"
+        done = await asyncio.to_thread(run, "export", str(file), REDIS_URL=url)
+        assert (done.returncode, file.exists()) == (1, False)
+        [line] = done.stderr.splitlines()
+        assert line.startswith("redis-scheduler: Shard 1: "), line
+        assert said in line
+
+
 async def test_a_first_list_in_the_wrong_order_leaves_nothing_behind(tmp_path: Path) -> None:
     async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other") as other:
         async with serving(tmp_path, "api", REDIS_URL=one.url) as service, client_of(service) as client:

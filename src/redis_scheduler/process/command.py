@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from msgspec import UNSET
 
-from redis_scheduler.errors import FolderInUse, SettingsError, StoreFull, StoreRefused, StoreUnavailable
+from redis_scheduler.errors import FolderInUse, SettingsError, StoreFull, StoreUnavailable, WrongServer
 from redis_scheduler.loading import shard_count_of
 from redis_scheduler.process.embedded import EmbeddedServer, redis_at
 from redis_scheduler.process.sealing import keys_of
@@ -45,7 +45,7 @@ async def all_shards_of(
     settings: Settings, may_be_new: bool = False
 ) -> AsyncIterator[tuple[list[RedisClient], Generations]]:
     """Give a client of each shard that may hold tasks, as `redis_of` gives one of the first, and how many there are
-    and were."""
+    and were. An error of one of several shards names it."""
     # The error says in one line what modules would log on the way.
     logging.disable(logging.WARNING)
     shards, keys_at, serving = shard_count_of(settings), keys_of(settings), functools.partial(_serving, may_be_new)
@@ -65,20 +65,28 @@ async def all_shards_of(
             )
         for number in range(len(clients), generations.most):
             await connect(number)
-        yield clients, generations
+        if len(clients) > 1:
+            for client in clients:
+                client.outage.shard = client.keys.shard
+        try:
+            yield clients, generations
+        except StoreUnavailable as error:
+            if error.shard is not None:
+                error.args = (f"Shard {error.shard}: {error}",)
+            raise
 
 
 async def in_each(
     clients: Sequence[RedisClient], do: Callable[[RedisClient], Awaitable[Done]]
 ) -> tuple[dict[int, Done], dict[int, StoreUnavailable]]:
-    """Call `do` for each shard; return what it returned, and the errors of the shards that are away, both by number.
-    Raises StoreUnavailable where all are away, and StoreRefused."""
+    """Call `do` for each shard; return what it returned, and the errors of the shards that are away, or refuse, both by
+    number. Raises StoreUnavailable where all do, and WrongServer."""
     done, away = dict[int, Done](), dict[int, StoreUnavailable]()
     for client in clients:
         try:
             done[client.keys.shard] = await do(client)
         except StoreUnavailable as error:
-            if isinstance(error, StoreRefused) or len(clients) == 1:
+            if isinstance(error, WrongServer) or len(clients) == 1:
                 raise
             away[client.keys.shard] = error
     if away and not done:
