@@ -187,6 +187,18 @@ async def test_a_plain_url_of_a_node_says_the_url_of_the_cluster(tmp_path: Path)
             await client.aclose()
 
 
+async def test_a_plain_url_of_the_node_that_has_all_keys_says_so_at_the_start(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    async with cluster_of(tmp_path / "cluster", replicas=0) as cluster:
+        for url, is_warned in (((await cluster.master()).url, True), (cluster.url, False)):
+            async with pair(tmp_path, url) as (running, client):
+                await serves(client, receiver)
+                for process in running.processes:
+                    said = [event["warning"] for event in process.events("redis-configuration")]
+                    assert any("REDIS_URL must be redis+cluster://host:port" in one for one in said) == is_warned
+
+
 _PAGE = (Path(__file__).parents[2] / "docs/howto/servers.md").read_text()
 
 

@@ -145,6 +145,18 @@ async def test_a_first_list_in_the_wrong_order_leaves_nothing_behind(tmp_path: P
             assert await asked(other, "EXISTS", Keys(tag_of("", 1), 1).server) == 1
 
 
+async def test_a_new_server_by_two_names_is_refused_and_nothing_is_left_there(tmp_path: Path) -> None:
+    async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other") as other:
+        for urls in (f"redis://localhost:{one.port},{one.url}", f"{other.url},{one.url},redis://localhost:{one.port}"):
+            process = Process(tmp_path, REDIS_URL=urls, API_AUTH=TOKEN)
+            assert await process.ended() in (1, 2)
+            assert "REDIS_URL names it for shard" in process.log
+            for server in (one, other):
+                assert await asked(server, "KEYS", "*") == []
+        async with serving(tmp_path, REDIS_URL=f"{other.url},{one.url}") as service, client_of(service) as client:
+            await scheduled_to_the_last(client, "http://127.0.0.1:9/", 2)
+
+
 async def test_a_url_of_one_server_that_has_a_shard_of_several_is_refused_there(tmp_path: Path) -> None:
     """The second would look like a new one, and what the first got for a second shard would be lost to the list."""
     async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other") as other:

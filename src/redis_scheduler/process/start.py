@@ -6,7 +6,7 @@ Within it runs a Service (service.py), or a Supervisor (supervisor.py) whose chi
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from redis_scheduler.errors import StartError, StoreFull, StoreUnavailable, WrongServer
@@ -23,6 +23,7 @@ from redis_scheduler.process.tracing import check_tracing
 from redis_scheduler.process.ways import announce_ways, check_ways
 from redis_scheduler.settings import API, WORKER, Settings
 from redis_scheduler.stopping import finished, setting_on
+from redis_scheduler.store.answer_shape import NUMBER
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.configuration import configuration_warnings
 from redis_scheduler.store.generations import generations_of
@@ -89,17 +90,31 @@ async def refuse_swapped(process: Process) -> None:
     # First all are looked at, at once, since some may be silent: a wrong list leaves no mark at any.
     looks = [_look_at_server(process, number, url, only_looks=True) for number, url in enumerate(urls)]
     found = await asyncio.gather(*looks, return_exceptions=True)
+    lacking: list[list[str] | None] = []
     for one in found:
         if isinstance(one, BaseException):
             raise one
+        lacking.append(one)
     for number, url in enumerate(urls):
-        if found[number]:
-            await _look_at_server(process, number, url, only_looks=False)
+        if lacking[number] is not None:
+            try:
+                await _look_at_server(process, number, url, only_looks=False)
+            except StartError:  # the list has a new server by two names: what was written there by the first goes
+                for marked, names in enumerate(lacking[:number]):
+                    await _take_back(process, marked, names or [])
+                raise
 
 
-async def _look_at_server(process: Process, number: int, url: str, only_looks: bool) -> bool:
-    """Return whether the server of a shard answers; mark it as this shard's unless it `only_looks`. Raises
-    StartError."""
+async def _take_back(process: Process, number: int, names: Sequence[str]) -> None:
+    if names:
+        async with process.shard_at(number).connected(API_TIMEOUT_S) as client:
+            with contextlib.suppress(StoreUnavailable, StoreFull):
+                await client.command("UNLINK", *names)
+
+
+async def _look_at_server(process: Process, number: int, url: str, only_looks: bool) -> list[str] | None:
+    """Mark the server of a shard as this shard's, unless it `only_looks`; return the keys that a first mark writes, as
+    far as they are not there, or None if it does not answer. Raises StartError."""
     shard, outage, count = process.shard_at(number), process.outage_at(number), process.listed
     if only_looks and shard.servers is not None:
         shard = replace(shard, servers=replace(shard.servers, only_looks=True))
@@ -107,14 +122,16 @@ async def _look_at_server(process: Process, number: int, url: str, only_looks: b
     async with shard.connected(API_TIMEOUT_S, outage) as client:
         try:
             await client.ensure_checked()
+            names = (client.keys.server, client.keys.series_listed)
+            lacking = [name for name in names if not await client.command("EXISTS", name, read=NUMBER)]
             most = (await generations_of([client], process.shards)).most
         except WrongServer as error:
             raise StartError(f"REDIS_URL: {server_of(url)}: {error}") from None
         except (StoreUnavailable, StoreFull):
-            return False
+            return None
     if most > count:
         raise StartError(f"REDIS_URL: names {count} servers, but there are {most} shards: list a server for each")
-    return True
+    return lacking
 
 
 @contextlib.asynccontextmanager

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+from redis_scheduler.task.key import SHARDS_MOST
+
 HELD = {
     *("db", "username", "password", "client_name"),
     *("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password"),
@@ -69,7 +71,7 @@ def urls_of_shards(text: str, count: int | None = None) -> list[str]:
     """Return the URL of each shard, by REDIS_URL and the number of shards: None where that is not set.
 
     Servers of their own that the URL names have a shard each. Else all shards have the same URL. Raises ValueError
-    where both contradict each other, or a server is named twice.
+    where both contradict each other, a server is named twice, or there are more than may be.
     """
     urls = [one for part in _NEXT.split(text) for one in _masters(part)]
     if len(urls) == 1:
@@ -77,6 +79,8 @@ def urls_of_shards(text: str, count: int | None = None) -> list[str]:
     if any(location_of(one).kind == "cluster" for one in urls):
         raise ValueError("a cluster stands alone: SHARDS says how many shards are spread over its masters")
     _refuse_twice(map(server_of, urls))
+    if len(urls) > SHARDS_MOST:
+        raise ValueError(f"names {len(urls)} servers, a shard each, and there may be {SHARDS_MOST}")
     if count is not None and count > len(urls):
         raise ValueError(f"names {len(urls)} servers, a shard each, so SHARDS must be at most {len(urls)}")
     return urls
@@ -221,7 +225,8 @@ _TRUE, _FALSE = ("1", "T", "TRUE", "Y", "YES"), ("0", "F", "FALSE", "N", "NO")
 
 _FORM = (
     "must look like redis://host:6379/0, rediss://host:6379/0, unix:///path.sock, redis+sentinel://host:26379/name or "
-    "redis+cluster://host:6379, with special characters of user name and password percent-encoded"
+    "redis+cluster://host:6379, with special characters of user name and password percent-encoded; of several servers a "
+    "comma, and no blank, stands between two: redis://host,redis://other"
 )
 
 
