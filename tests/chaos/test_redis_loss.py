@@ -36,7 +36,7 @@ async def lose_while_blocked(
     """Have something lost while every worker waits in Redis for work; then all must be as before, and the log say it
     once."""
     processes = await started(checker)
-    before = await checker.load(processes[0], scaled(500, 100), ttl=2)
+    before = await checker.load(processes[0], scaled(500, 100), ttl=5)
 
     async def all_are_blocked() -> bool:
         return int((await raw.info("clients"))["blocked_clients"]) == WORKERS
