@@ -85,7 +85,9 @@ class OperationsApi(AcknowledgementsApi):
             count, request_id = operation.touched - begun, request_id_of(request.scope)
             logger.warning("many", verb=verb, tasks=count, all=filters == ANY, client=client, request_id=request_id)
         onward = dry_cursor(parts) if is_dry else operation.cursor and operation_id
-        done = ManyDone(verb, operation.touched, operation.looked_at, onward, is_dry)
+        # How many others there are, a token with types may not see.
+        looked_at = operation.looked_at if filters.types is None else operation.touched
+        done = ManyDone(verb, operation.touched, looked_at, onward, is_dry)
         if self._is_kept(given, operation):
             done.operation = operation_id
         if left := [number for number in sorted(away) if is_unfinished(parts[number])]:
