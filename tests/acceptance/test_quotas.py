@@ -364,3 +364,43 @@ async def test_a_replay_of_many_goes_on_as_soon_as_the_rate_lets_it(api: Client,
 
     await wait_until(has_ended, "all came back")
     await api.call("POST", "/purge")
+
+
+SERIES: dict[str, Any] = {"webhook": HOOK, "ttl": 900, "repeat": {"every": 3600}}
+SOONER: list[tuple[str, str, Any]] = [
+    ("POST", "/schedule/own:s/run", None),
+    ("PATCH", "/schedule/own:s", {"ttl": 0}),
+    ("PATCH", "/schedule/own:s", {"repeat": {"every": 1}}),
+    ("PUT", "/schedule/own:s?type=mail", SERIES | {"ttl": 0}),
+    ("POST", "/schedules?type=mail", {"tasks": [SERIES | {"ttl": 0, "key": "own:s"}]}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), SOONER)
+async def test_an_occurrence_that_comes_sooner_counts_as_a_task(
+    method: str, path: str, body: Any, api: Client, client: RedisClient
+) -> None:
+    """Else a series would bring any number, as often as its client runs it."""
+    given = {} if body is None else {"json": body}
+    for limits, refusal in (({"tasks": 1}, (507, "token-full")), ({"rate": 0.1}, (429, "token-rate"))):
+        small = await user(api, client, **limits)
+        assert (await small.call("PUT", "/schedule/own:s?type=mail", json=SERIES))[0] == 200
+        before = await api.call("GET", "/schedule/own:s")
+        status, content = await small.call(method, path, **given)
+        assert (status, content["code"]) == refusal
+        assert await api.call("GET", "/schedule/own:s") == before
+        if "tasks" in limits:
+            assert (await small.call("PATCH", "/schedule/own:s", json={"ttl": 1800}))[0] == 200, "it comes later"
+        await api.call("POST", "/purge")
+    large = await user(api, client, tasks=2, rate=2)
+    assert (await large.call("PUT", "/schedule/own:s?type=mail", json=SERIES))[0] == 200
+    assert (await large.call(method, path, **given))[0] == 200
+    await api.call("POST", "/purge")
+
+
+async def test_for_a_token_an_earlier_shift_leaves_series_out(api: Client, client: RedisClient) -> None:
+    small = api.with_token(await make_token(client, "schedule", "bulk"))
+    assert (await small.call("PUT", "/schedule/own:s", json=SERIES))[0] == 200
+    for one, by, touched in ((small, -60, 0), (small, 60, 1), (api, -60, 1)):
+        assert (await one.call("POST", f"/schedules/shift?by={by}"))[1]["touched"] == touched
+    await api.call("POST", "/purge")

@@ -50,6 +50,7 @@ from redis_scheduler.store.ledger import total
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.token import Right
+from redis_scheduler.store.tokens import Share
 from redis_scheduler.store.written import CancelAnswer, Change, ReplayAnswer, Standing, UpdateAnswer
 from redis_scheduler.task.due import due_after
 from redis_scheduler.task.options import NONE, changed
@@ -250,17 +251,19 @@ class Api(Shards):
         else:
             is_series = _is_series(stored)
         if is_series:
-            found = await self._changed(request, key, lambda seen: self._told(visible(caller, seen)))
+            found = await self._changed(request, key, lambda seen: self._told(visible(caller, seen), caller))
         else:
             found = await self._guarded(request, key, lambda expected: calls.run.submit((key, 0, expected, False)))
         return moved(key, "run", found)
 
-    async def _told(self, stored: Stored | None) -> Standing | None:
-        """Tell a series to make an occurrence more; None where others changed it first. Raises TaskNotFound, or a
-        409."""
+    async def _told(self, stored: Stored | None, caller: Caller | None) -> Standing | None:
+        """Tell a series to make an occurrence more, which counts as a task; None where others changed it first. Raises
+        TaskNotFound, a 409, or what a limit of a token says."""
         stored = _found(stored)
         wanted = (stored.key, 0, stored.raw, _is_series(stored))
-        found = await self._places.of(stored).run.submit(wanted)
+        submit, share = partial(self._places.of(stored).run.submit, wanted), Share(1, len(stored.raw))
+        await self._quotas.rated(caller, 1)
+        found = await self._quotas.within_its_token(caller, stored.record.token, share, submit)
         if found is Standing.TOLD:
             raise series_queued()
         return None if found is Standing.CHANGED else found

@@ -185,7 +185,14 @@ TASK_ROUTES = (
     ),
     Route("POST", "/schedule/{key}/pause", Api.pause, Found, needs=Right.SCHEDULE, refused=_MOVE),
     Route("POST", "/schedule/{key}/resume", Api.resume, Found, needs=Right.SCHEDULE, refused=_MOVE),
-    Route("POST", "/schedule/{key}/run", Api.run, Found, needs=Right.SCHEDULE, refused=(*_MOVE, Code.SERIES_QUEUED)),
+    Route(
+        "POST",
+        "/schedule/{key}/run",
+        Api.run,
+        Found,
+        needs=Right.SCHEDULE,
+        refused=(*_MOVE, Code.SERIES_QUEUED, Code.TOKEN_RATE, Code.TOKEN_FULL),
+    ),
     Route(
         "POST",
         "/schedules",

@@ -18,7 +18,7 @@ from redis_scheduler.store.limiting import Limiting, limit_of
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.stored import Stored
-from redis_scheduler.store.tokens import NO_SHARE, Share
+from redis_scheduler.store.tokens import NO_SHARE, Share, sum_of
 from redis_scheduler.store.workers import Workers
 from redis_scheduler.store.writes import Writes
 from redis_scheduler.store.written import (
@@ -35,7 +35,8 @@ from redis_scheduler.store.written import (
     UpdateAnswer,
 )
 from redis_scheduler.task.content import Content, format_needed
-from redis_scheduler.task.listing import Listing, listing_bytes
+from redis_scheduler.task.due import due_after
+from redis_scheduler.task.listing import Listing, is_series, listing_bytes
 from redis_scheduler.task.options import CALLBACKS, FORMATS, NONE, Options
 from redis_scheduler.task.policy import contradiction_with
 from redis_scheduler.task.timing import Timing
@@ -97,13 +98,19 @@ class ShardCalls:
 
     def share_of_change(self, stored: Stored, change: Change, replays: bool) -> Share:
         """Return what the token of a task has more waiting by a change of it: all of one that comes back, or that it
-        takes over; nothing of one that stays dead."""
+        takes over; nothing of one that stays dead; an occurrence of a series that comes sooner."""
         share = self.share_of(change.key, change.tail, change.listed)
         if stored.state == "dead":
             return share if replays else NO_SHARE
         if change.token != stored.record.token:
             return share
-        return Share(0, share.bytes - len(stored.raw))
+        return self.share_beyond(stored, share, comes_sooner(stored, change.listed, change.ttl_ms))
+
+    def share_beyond(self, stored: Stored, share: Share, comes_sooner: bool) -> Share:
+        """Return what a token has more waiting by a task in the place of another of its own. `comes_sooner`: as a
+        series, so that it brings an occurrence as well."""
+        more = Share(0, share.bytes - len(stored.raw))
+        return sum_of((more, share)) if comes_sooner else more
 
     async def traced(self, options: Options, traceparent: str) -> Options:
         """Return checked options with the trace that the request is part of, unless they name one. A task that has no
@@ -197,6 +204,14 @@ class ShardCalls:
         await self._room.admit(len(puts), sum(len(put.task.tail) for put in puts))
         now_ms, answers = await self.writes.put(puts)
         return [(now_ms, found) for found in answers]
+
+
+def comes_sooner(stored: Stored, listed: Listing, delay_ms: int | None) -> bool:
+    """Whether a task in the place of one that is not dead is a series that comes before this would: it then makes an
+    occurrence that its rule alone would not make."""
+    # The first time of a series is a point in time (repeats.py: first_of).
+    is_moved = delay_ms is not None and stored.state != "dead"
+    return is_moved and is_series(listed) and due_after(0, delay_ms or 0) < stored.record.due
 
 
 def task_size(task: NewTask) -> int:

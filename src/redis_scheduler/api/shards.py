@@ -21,6 +21,7 @@ from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom, look_s
 from redis_scheduler.api.places import Places
 from redis_scheduler.api.quotas import Quotas
+from redis_scheduler.api.shard_calls import comes_sooner
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.steps import Rest
 from redis_scheduler.errors import Code, InvalidField, RequestRefused, TaskNotFound
@@ -136,8 +137,11 @@ class Shards:
         replays: bool = True,
     ) -> Changed:
         """Write a change of a task as far as the limits of the token whose task it then is allow. Raises a 507.
-        `replays`: whether it brings the task back where that is dead."""
+        `replays`: whether it brings the task back where that is dead. A series that comes sooner counts towards the
+        rate of the caller, too, above which a 429 is raised."""
         token_id = change.token
+        if comes_sooner(stored, change.listed, change.ttl_ms):
+            await self._quotas.rated(caller, 1)
         if caller is None or token_id is None:
             return await write()
         calls = self._places.of(stored)

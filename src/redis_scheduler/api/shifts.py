@@ -10,6 +10,7 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
+from redis_scheduler.api.callers import Caller, caller_of
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.filters import TYPES
 from redis_scheduler.api.operations import OperationsApi, as_asked, stepped, wanted_by
@@ -33,13 +34,13 @@ class ShiftsApi(OperationsApi):
     async def shift_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules/shift?by=: move the due times of all tasks that the filters want, and whose first attempt is
         yet to come, by so many seconds."""
-        by_ms, filters = _by_ms(given), wanted_by(given, STATES, "shifted")
+        by_ms, filters, caller = _by_ms(given), wanted_by(given, STATES, "shifted"), caller_of(request)
 
         async def take(calls: ShardCalls, operation_id: str, operation: Operation) -> Operation:
             # What is moved goes where the walk has been, so that it is not met again.
             reading = Reading(STEP_S, STEP_BYTES, self._rest)
             page = await calls.views.planned(STEP_TASKS, operation.cursor, filters, by_ms > 0, reading)
-            tasks = [task for task in page.tasks if _may_be_moved(task, by_ms)]
+            tasks = [task for task in page.tasks if _may_be_moved(task, by_ms, caller)]
             after = stepped(operation, len(tasks), page.looked_at, page.next)
             if not operation_id:
                 return after
@@ -52,12 +53,12 @@ class ShiftsApi(OperationsApi):
         return await self._operated(request, given, "shifted", filters, f"by {by_ms}", take)
 
 
-def _may_be_moved(task: Stored, by_ms: int) -> bool:
+def _may_be_moved(task: Stored, by_ms: int, caller: Caller | None) -> bool:
     if task.state not in STATES or task.attempts or task.expires_ms not in (None, task.record.due):
         return False
-    # After an earlier time a calendar would have the old one again.
+    # After an earlier time a calendar would have the old one again, and a token more occurrences than its limits say.
     repeat = task.record.options.repeat
-    return by_ms > 0 or repeat is UNSET or repeat.cron is UNSET
+    return by_ms > 0 or repeat is UNSET or (caller is None and repeat.cron is UNSET)
 
 
 def _by_ms(given: Mapping[str, str]) -> int:

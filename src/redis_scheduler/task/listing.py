@@ -44,6 +44,11 @@ def listing_of(type_name: str | None, options: Options, token: str | None = None
     return tuple(names) if len(names) > 1 or options.labels is not UNSET else names[0]
 
 
+def is_series(listed: Listing) -> bool:
+    """Whether a task that is listed under these names is a series."""
+    return listed is not None and SERIES in listed
+
+
 def name_shown(name: str) -> str:
     """Return what an index is called that has this name."""
     if name == SERIES:
