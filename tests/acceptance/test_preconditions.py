@@ -123,6 +123,7 @@ async def test_the_etag_of_a_task_that_is_alike_is_not_its_own(api: Client, body
     for method, given in (("PATCH", {"json": {"data": 2}}), ("PUT", {"json": body | {"data": 2}}), ("DELETE", {})):
         status, content, _ = await asked(api, method, "/schedule/two", headers=headers, **given)
         assert (status, content["code"]) == (412, "precondition-failed")
+        assert content["error"].endswith(f"its ETag is {before}, got {headers['If-Match']}")
         assert await etag_of(api, "two") == before
 
 

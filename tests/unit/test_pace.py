@@ -75,5 +75,7 @@ def test_what_is_paused_and_comes_before_its_turn_takes_none() -> None:
     ["0", "0.0", "0.001", "-1", "1e3", "nan", "inf", "100001", "1.2.3", ".", "x", "１", " 1", "1" * 30],
 )
 def test_a_wrong_rate_is_refused(rate: str) -> None:
-    with pytest.raises(InvalidField, match=r"rate: must be a number from 0\.01 to 100,000 tasks a second, got"):
+    with pytest.raises(
+        InvalidField, match=r"rate: must be a number from 0\.01 to 100,000 tasks a second, in digits, got"
+    ):
         rate_of({"rate": rate})

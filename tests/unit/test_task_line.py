@@ -248,6 +248,19 @@ GOOD = {"key": KEY, "due": "2030-01-01T00:00:00.000Z", "state": "scheduled", "we
         ({"occurrence": {"series": "x" * 100_000, "number": 1}}, "occurrence.series: cannot be the key of a task"),
         ({"occurrence": {"series": "", "number": 1}}, "occurrence.series: cannot be the key of a task"),
         ({"occurrence": {"series": "a", "number": 0}}, "occurrence.number: must be a whole number from 1"),
+        *[
+            (
+                {"state": state, "died": "2030-01-01T00:00:00Z"},
+                f"died: is said only of what is dead, not of what is {state}",
+            )
+            for state in ("scheduled", "paused", "in delivery")
+        ],
+        ({"died": "tomorrow"}, "died: is said only of what is dead"),
+        ({"left_ms": 5}, "left_ms: is said only of what is paused, not of what is scheduled"),
+        (
+            {"state": "dead", "died": "2030-01-01T00:00:00Z", "left_ms": 5},
+            "left_ms: is said only of what is paused, not of what is dead",
+        ),
         ({"acknowledged": "done"}, "acknowledged: is said of a task with ack"),
         ({"again": 1}, "again: is said of a task without again_most"),
         ({"again_most": 3, "again": -1}, "again: must be a whole number from 0 to 1000000, got -1"),

@@ -34,7 +34,7 @@ def filters_of(given: Mapping[str, str]) -> Filters:
         raise InvalidField("key_prefix", f"must be the beginning of a key, got {quoted(prefix)}")
     after_ms, before_ms = _time_ms(given, "due_after"), _time_ms(given, "due_before")
     if after_ms is not None and before_ms is not None and after_ms >= before_ms:
-        problem = "must be later than due_after: no task is due in between"
+        problem = f"must be later than due_after: no task is due in between, got {quoted(given['due_before'])}"
         raise InvalidField("due_before", problem, Code.CONTRADICTION)
     types = tuple(given[TYPES].split("\n")) if TYPES in given else None
     return Filters(

@@ -11,7 +11,7 @@ from redis_scheduler.store.stored import Stored
 RATE_LEAST, RATE_MOST = 0.01, 100_000
 
 _MS = re.compile("[0-9]{1,15}")
-_RULE = f"must be a number from {RATE_LEAST} to {RATE_MOST:,} tasks a second"
+_RULE = f"must be a number from {RATE_LEAST} to {RATE_MOST:,} tasks a second, in digits"
 
 
 class Pace:

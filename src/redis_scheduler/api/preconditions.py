@@ -12,7 +12,7 @@ from hashlib import blake2b
 from msgspec import UNSET
 from starlette.requests import Request
 
-from redis_scheduler.api.diagnosis import quoted
+from redis_scheduler.api.diagnosis import bounded, quoted
 from redis_scheduler.api.headers import headers_of
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.stored import Stored
@@ -84,7 +84,8 @@ class Preconditions:
         if stored is None:
             raise _failed("If-Match", "there is no task with this key")
         if self.etags and etag_of(stored) not in self.etags:
-            raise _failed("If-Match", f"the task was changed: its ETag is {etag_of(stored)}")
+            got = bounded(", ".join(sorted(self.etags)))
+            raise _failed("If-Match", f"the task was changed: its ETag is {etag_of(stored)}, got {got}")
 
 
 def _failed(field: str, problem: str) -> RequestRefused:

@@ -63,7 +63,8 @@ def _may_be_moved(task: Stored, by_ms: int, caller: Caller | None) -> bool:
 
 def _by_ms(given: Mapping[str, str]) -> int:
     text = given.get("by")
-    rule = f"must be a number of seconds from -{TEN_YEARS_S} to {TEN_YEARS_S} (ten years), and not 0"
+    range_s = f"from -{TEN_YEARS_S} to {TEN_YEARS_S} (ten years), and not 0"
+    rule = f"must be a number of seconds {range_s}, in digits, of which three may be decimals"
     if text is None:
         raise InvalidField("by", f"is missing; it {rule}", Code.MISSING_FIELD)
     by_ms = round(float(text) * 1000) if _BY.fullmatch(text) else 0

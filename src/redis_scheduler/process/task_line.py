@@ -164,6 +164,9 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     due_ms = _time_ms("due", _text(own, "due"), shift_ms)
     if state not in STATES:
         raise InvalidField("state", f"must be one of {', '.join(STATES)}, got {quoted(state)}")
+    for member, only in _OF_ONE_STATE.items():
+        if own[member] is not None and state != only:
+            raise InvalidField(member, f"is said only of what is {only}, not of what is {state}", Code.CONTRADICTION)
     place = state if state in (DEAD, PAUSED) else "due"
     if place == DEAD:
         at_ms = _time_ms("died", _text(own, "died"), 0)
@@ -201,6 +204,9 @@ _OWN = (
     *("key", "due", "state", "attempts", "again", "next", "died", "left_ms", "acknowledged"),
     *("last_failure", "type", "token", "data_base64", "progress", "occurrence"),
 )
+
+_OF_ONE_STATE = {"died": DEAD, "left_ms": PAUSED}
+"""Members that have an effect in one state alone."""
 
 
 def _failure(given: Raw | None) -> bytes:
