@@ -98,6 +98,8 @@ class StoreUnavailable(SchedulerError):
     of the shard whose Redis it is; None: of the only one."""
 
     shard: int | None = None
+    was_sent = True
+    """Whether anything of the call may have come to Redis. If not, what was to be written can be written elsewhere."""
 
 
 class StoreRefused(StoreUnavailable):

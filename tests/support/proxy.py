@@ -102,6 +102,8 @@ class Proxy:
         """Replies dropped so far."""
         self.fate_of: Callable[[list[bytes]], Fate] = lambda _: Fate.ANSWERED
         """Says of each command what becomes of it, and of its connection."""
+        self.takes: Callable[[], bool] = lambda: True
+        """Asked of each connection that comes: else it is reset."""
         self.on_struck: Callable[[], None] = lambda: None
         """Called when such a command is not passed on, or was executed and its reply is dropped."""
         self.flowing = asyncio.Event()
@@ -121,6 +123,10 @@ class Proxy:
         if self._server is not None:
             self._server.close()
             self._server = None
+        self.cut_links()
+
+    def cut_links(self) -> None:
+        """Reset every connection that there is."""
         for link in list(self._links):
             link.cut()
 
@@ -142,6 +148,9 @@ class Proxy:
         return self._drop_every > 0 and self._commands % self._drop_every == 0
 
     async def _accept(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        if not self.takes():
+            to_client.transport.abort()
+            return
         try:
             from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:

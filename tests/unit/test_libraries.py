@@ -70,6 +70,8 @@ REDIS = f"redis-py {redis.__version__}:"
         (AbstractConnection, "disconnect", None),
         (AbstractConnection, "_connect", "self"),
         (AbstractConnection, "connect_check_health", "self check_health retry_socket_connect"),
+        (AbstractConnection, "on_connect_check_health", "self check_health"),
+        (AbstractConnection, "can_read", "self"),
         (Connection, "_connect", "self"),
         (Connection, "_connection_arguments", "self"),
         (SSLConnection, "_connection_arguments", "self"),
@@ -101,6 +103,8 @@ async def test_redis_py_sends_and_reads_through_the_parts_that_were_put_in_their
     for owner, name in (
         (LeanConnection, "pack_command"),
         (LeanConnection, "send_packed_command"),
+        (LeanConnection, "on_connect_check_health"),
+        (LeanConnection, "can_read"),
         (AddressedConnection, "_connect"),
         (AddressedConnection, "_connection_arguments"),
         (BoundedParser, "read_response"),
@@ -113,7 +117,7 @@ async def test_redis_py_sends_and_reads_through_the_parts_that_were_put_in_their
         for attribute in ("_available_connections", "connection_class", "connection_kwargs"):
             assert hasattr(pool, attribute), f"{REDIS} ConnectionPool.{attribute} is gone"
         assert await client.execute_command("ECHO", "caf\u00e9 \udcff") == b"caf\xc3\xa9 \xff"
-        expected = {"pack_command", "send_packed_command", "read_response"}
+        expected = {"pack_command", "send_packed_command", "read_response", "on_connect_check_health", "can_read"}
         if not redis_url.startswith("unix:"):
             expected |= {"_connect", "_connection_arguments"}
         assert seen == expected, f"{REDIS} these are not called any more: {expected - seen}"

@@ -1,9 +1,9 @@
 """Where tasks stand: which shard a new one goes to, and in which that of a key is found.
 
 A batch of new tasks goes whole to one shard: to that which this process has given the fewest. (In turn, large batches
-and small ones would take turns, too.) One that is away, or full, is passed over; the batch that met its failure is not
-sent elsewhere, since it may have been written. One that is silent holds up nobody else: while the call to it takes
-long, others go to other shards.
+and small ones would take turns, too.) One that is away, full, or takes no connection is passed over; a batch of which
+anything was sent goes nowhere else, since it may have been written. One that is silent holds up nobody else: while the
+call to it takes long, others go to other shards.
 """
 
 import asyncio
@@ -224,7 +224,7 @@ class Places:
     async def _write_new(self, tasks: list[NewTask]) -> list[int]:
         if self.generations.used == 1:
             return await self._calls[0].write_new(tasks)
-        full: StoreFull | None = None
+        unwritten: StoreFull | StoreUnavailable | None = None
         while self._are_all_under_way() and not self._is_all_away():
             self._look_again.clear()
             await self._look_again.wait()
@@ -239,11 +239,15 @@ class Places:
             try:
                 return await calls.write_new(tasks)
             except StoreFull as error:  # so nothing was written
-                full = error
+                unwritten = error
+            except StoreUnavailable as error:
+                if error.was_sent:
+                    raise
+                unwritten = unwritten or error
             finally:
                 self._under_way.pop(number).cancel()
                 self._look_again.set()
-        raise full or StoreUnavailable("Redis is not available: no shard that new tasks go to answers")
+        raise unwritten or StoreUnavailable("Redis is not available: no shard that new tasks go to answers")
 
     def _are_all_under_way(self) -> bool:
         """Whether there is a call under way to each shard that is there."""

@@ -23,14 +23,17 @@ from redis_scheduler.store.connection import FollowingConnection, connect, drop_
 from redis_scheduler.store.keys import GROUP, Keys
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.refusal import (
+    Unconnected,
     away,
     is_elsewhere,
     is_lost,
     is_no_group,
+    is_turned_away,
     moving,
     name_command,
     suspected,
     translated,
+    whole_text,
 )
 from redis_scheduler.store.script import Argument, Call
 from redis_scheduler.store.url import location_of
@@ -113,13 +116,21 @@ class RedisClient:
 
         An error, or a cancellation, closes the connection: so no answer is taken for that of another command.
         """
-        pool = self._redis.connection_pool
-        connection = await pool.get_connection()
+        connection = await self._connection()
         try:
             await connection.send_command(*arguments)
             return await connection.read_response()
         finally:
-            await pool.release(connection)
+            await self._redis.connection_pool.release(connection)
+
+    async def _connection(self) -> Any:
+        """Return a connection of the pool. Raises Unconnected where the server turns away a new one."""
+        try:
+            return await self._redis.connection_pool.get_connection()
+        except (RedisError, OSError) as error:
+            if is_turned_away(error):
+                raise Unconnected(whole_text(error)) from error
+            raise
 
     async def optional(self, *arguments: Argument, read: Callable[[Any], Any] = as_it_is) -> Any:
         """Send a command that the service can do without. None if Redis refuses it, or `read` does not take its
@@ -131,8 +142,7 @@ class RedisClient:
         """Send such commands at once; return what each came to."""
 
         async def send() -> list[T | None]:
-            pool = self._redis.connection_pool
-            connection = await pool.get_connection()
+            connection = await self._connection()
             try:
                 await connection.send_packed_command(connection.pack_commands(commands))
                 answers: list[T | None] = []
@@ -143,7 +153,7 @@ class RedisClient:
                         answers.append(None)
                 return answers
             finally:
-                await pool.release(connection)
+                await self._redis.connection_pool.release(connection)
 
         return await self.resending(send)
 
@@ -177,7 +187,7 @@ class RedisClient:
         left half applied because a command is missing. Raises StoreUnavailable, after two time-outs at the latest
         (StoreRefused if Redis says no), or StoreFull.
         """
-        has_checked = False
+        has_checked = was_refused = False
         try:
             async with asyncio.timeout(2 * self.timeout_s):
                 if self.outage.must_check:
@@ -185,6 +195,7 @@ class RedisClient:
                 try:
                     return await self._resending(send)
                 except StoreRefused as error:
+                    was_refused = True
                     if isinstance(error.__cause__, WrongAnswer):
                         # It may have been the answer to another call.
                         await drop_idle(self._redis)
@@ -206,11 +217,14 @@ class RedisClient:
             raise
         except StoreUnavailable as error:
             error.shard = self.outage.shard
+            error.was_sent = error.was_sent or was_refused
             self._meter.add(REDIS_ERRORS, "refused" if isinstance(error, StoreRefused) else "away")
             if not has_checked:
                 self._begin_outage(error)
-                # After a failover the address may lead to another server, but these connections do not.
-                await drop_idle(self._redis)
+                # After a failover the address may lead to another server, but these connections do not. A server that
+                # takes no further one still answers those that it has.
+                if error.was_sent:
+                    await drop_idle(self._redis)
             raise
 
     def _begin_outage(self, error: StoreUnavailable) -> None:
@@ -272,7 +286,7 @@ class RedisClient:
         return isinstance(connected.connection, FollowingConnection) and not connected.connection.leads_there
 
     async def _resending(self, send: Callable[[], Awaitable[T]]) -> T:
-        was_sent_again = has_created_group = False
+        was_sent = was_sent_again = has_created_group = False
         while True:
             try:
                 return await send()
@@ -282,7 +296,10 @@ class RedisClient:
                     await self.create_group()
                     continue
                 self.lost_answers += is_lost(error) or isinstance(error, WrongAnswer)
+                was_sent = was_sent or not isinstance(error, Unconnected)
                 meaning = self.meaning(error)
+                if isinstance(meaning, StoreUnavailable):
+                    meaning.was_sent = was_sent
                 has_moved = self._way is not None and moving(error) is not None
                 if not (is_lost(error) or has_moved) or was_sent_again:
                     raise meaning from error

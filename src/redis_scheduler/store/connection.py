@@ -134,6 +134,21 @@ class LeanConnection(AbstractConnection):
         except UnicodeEncodeError:  # see keys.text_of
             return [hiredis.pack_command(tuple(map(_bytes_of, args)))]  # type: ignore[arg-type]  # any iterable
 
+    async def can_read(self) -> bool:
+        """Whether anything stands in the way of a command; then the pool connects anew. Raises ConnectionError where
+        the connection was reset while it was idle: the library knows only of an end."""
+        if self._writer is not None and self._writer.is_closing():
+            raise RedisConnectionError("Connection reset")
+        return await super().can_read()
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        """Show who connects, and see that the server answers: one that turns connections away takes them first, and
+        what is sent then may be lost."""
+        await super().on_connect_check_health(check_health)
+        await self.send_command("TIME", check_health=False)
+        with contextlib.suppress(ResponseError):
+            await self.read_response()
+
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send what is packed. Raises the library's ConnectionError, or its TimeoutError."""
         writer = self._writer

@@ -26,6 +26,10 @@ class WrongPlace(RedisError):
     """REDIS_URL leads to another kind of server than it says. The text says to which, and what to do."""
 
 
+class Unconnected(RedisConnectionError):
+    """No connection came about, since Redis, or what is on the way, turned it away: so nothing was sent."""
+
+
 LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError, OSError)
 
 TEXT_MOST = 300
@@ -68,9 +72,14 @@ _REFUSAL = re.compile(
 )
 
 
-def is_lost(error: Exception) -> bool:
+def is_lost(error: BaseException) -> bool:
     """Whether the connection ended before the answer came. A refused password ends it by an answer."""
     return isinstance(error, LOST_CONNECTION) and not isinstance(error, AuthenticationError)
+
+
+def is_turned_away(error: BaseException) -> bool:
+    """Whether the error of a connect came at once, from there: nobody listens, or whoever does ends the connection."""
+    return is_lost(error) and not isinstance(error, RedisTimeoutError | TimeoutError)
 
 
 def is_no_group(error: Exception) -> bool:
@@ -105,7 +114,7 @@ def moving(error: Exception) -> str | None:
     """
     if isinstance(error, AskError):
         return "MOVED" if isinstance(error, MovedError) else "ASK"
-    found = _MOVING.search(_whole_text(error)) if isinstance(error, ResponseError) else None
+    found = _MOVING.search(whole_text(error)) if isinstance(error, ResponseError) else None
     return found[0] if found else None
 
 
@@ -121,7 +130,8 @@ _WHY_AWAY = {
 """Why a master, or a slot, is away, by Redis' code; empty: any other code."""
 
 
-def _whole_text(error: Exception) -> str:
+def whole_text(error: Exception) -> str:
+    """Return what Redis said."""
     # The library takes a code that it knows out of the text, and keeps it apart.
     return f"{getattr(error, 'status_code', None) or ''} {error}".strip()
 
@@ -171,7 +181,7 @@ def translated(error: Exception) -> StoreUnavailable | StoreFull:
             f"service has its keys, {what} {error.host}:{error.port}; REDIS_URL must be "
             f"redis+cluster://{error.host}:{error.port}"
         )
-    text = _whole_text(error)
+    text = whole_text(error)
     if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in text:
         return StoreFull()
     if is_lost(error):

@@ -76,8 +76,7 @@ class ReplicatedClient(RedisClient):
         written nothing. So a write goes between that changes nothing, but goes to the replicas behind all before it.
         A full Redis refuses that; what writes then is seen by WAIT all the same.
         """
-        pool = self._redis.connection_pool
-        connection = await pool.get_connection()
+        connection = await self._connection()
         answers: list[Any] = []
         try:
             mark = ("HINCRBY", self.keys.counters, "scheduled", 0)
@@ -89,7 +88,7 @@ class ReplicatedClient(RedisClient):
                 except ResponseError as error:
                     answers.append(error)
         finally:
-            await pool.release(connection)
+            await self._redis.connection_pool.release(connection)
         answer, _, count = answers
         for one in (answer, count):
             if isinstance(one, ResponseError):

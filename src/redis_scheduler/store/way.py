@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 from redis.exceptions import AuthenticationError, InvalidResponse, MovedError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from redis_scheduler.logs import Events
-from redis_scheduler.store.refusal import WrongPlace
+from redis_scheduler.store.refusal import WrongPlace, is_turned_away
 from redis_scheduler.store.tag import slot_of
 from redis_scheduler.store.url import Address, Location
 
@@ -98,7 +99,7 @@ class SentinelWay:
             for task in tasks:
                 task.cancel()
         if not answered:
-            raise _most_telling(errors)
+            raise _most_telling(errors, is_late=bool(pending))
         # In the order of the URL: of answers that are as good the one counts that counted before, else the first, so
         # that all connections of all processes go to one master, also while Sentinels of two deployments are asked.
         answers = [task.result() for task in tasks if task in answered]
@@ -142,11 +143,17 @@ class SentinelWay:
             raise InvalidResponse(f"{place} gives an answer of another form") from None
 
 
-def _most_telling(errors: list[BaseException]) -> BaseException:
+def _most_telling(errors: list[BaseException], is_late: bool) -> BaseException:
     for error in errors:
         if isinstance(error, WrongPlace):
             return error
-    return RedisConnectionError(f"no Sentinel answers{f': {errors[-1]}' if errors else ' in time'}")
+    return _unfound(f"no Sentinel answers{f': {errors[-1]}' if errors else ' in time'}", is_late, errors)
+
+
+def _unfound(text: str, is_late: bool, errors: list[BaseException]) -> RedisError:
+    """Return the error where nobody says where the master is: one of time if that took any."""
+    has_waited = is_late or not all(map(is_turned_away, errors))
+    return (RedisTimeoutError if has_waited else RedisConnectionError)(text)
 
 
 class ClusterWay:
@@ -179,7 +186,7 @@ class ClusterWay:
         """Return where the slot is, as the first node says that answers."""
         if self.address is not None:
             return self.address
-        last: Exception | None = None
+        errors: list[BaseException] = []
         for asked in list(self._asked):
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -198,14 +205,13 @@ class ClusterWay:
                     ) from None
                 raise
             except (RedisError, OSError) as error:
-                last = error
+                errors.append(error)
                 self._ask_last(asked)
             else:
                 self.address = self.address or found
                 return self.address
-        raise RedisConnectionError(
-            f"no node of the cluster says where slot {self.slot} is: {str(last or '') or 'no answer in time'}"
-        )
+        said = str(errors[-1]) or "no answer in time"
+        raise _unfound(f"no node of the cluster says where slot {self.slot} is: {said}", False, errors)
 
     def _found(self, rows: Any, asked: Address) -> Address:
         for first, last, master, *_ in _rows(rows):
