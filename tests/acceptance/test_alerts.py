@@ -13,14 +13,16 @@ from aiohttp import web
 
 from redis_scheduler.store.alerts import NAMED_MOST, Alerts, Found
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.task.alert import ALERT_PLACE
+from redis_scheduler.task.alert import ALERT_PLACE, ALERT_TYPE
 from tests.acceptance.test_refusals import surroundings
+from tests.scripts import states
 from tests.support.alerts import Watched, texts, working
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.redis_process import redis_process
 from tests.support.service import Client, client_of, serving
-from tests.support.tokens import make_token
+from tests.support.store import Store
+from tests.support.tokens import ALL_RIGHTS, make_token
 from tests.support.waiting import wait_until
 
 SECRET = "T0000-B0000-a-secret-of-a-chat"
@@ -217,6 +219,23 @@ async def test_the_url_of_alerts_stands_nowhere_and_alerts_are_for_admins_alone(
         ):
             assert (await other.call(method, path))[0] == 404, path
         assert (await api.call("DELETE", f"/dead/{key}"))[0] == 200
+
+
+async def test_what_is_done_to_many_leaves_alerts_to_those_who_see_them(
+    api: Client, client: RedisClient, store: Store
+) -> None:
+    """Else whoever may do it to many could keep from its operators that something is wrong."""
+    await store.schedule([states.new_task(900_000, ALERT_TYPE)])
+    await states.dead(store, ALERT_TYPE)
+    rights = set(ALL_RIGHTS) - {"admin", "purge"}
+    user, admin = [api.with_token(await make_token(client, *can)) for can in (rights, rights | {"admin"})]
+    asked = [f"/schedules/{verb}" for verb in ("pause", "resume", "run", "shift?by=60", "cancel?state=scheduled")]
+    for path in (*asked, "/dead/replay", "/dead/delete?died_before=2999-01-01T00:00:00Z"):
+        for dry in ("dry_run=true", "dry_run=false"):
+            _, content = await user.call("POST", f"{path}{'&' if '?' in path else '?'}{dry}")
+            assert content["touched"] == 0, path
+    for path in ("/schedules/cancel?state=scheduled", "/dead/delete?died_before=2999-01-01T00:00:00Z"):
+        assert (await admin.call("POST", path))[1]["touched"] == 1
 
 
 async def test_no_caller_schedules_with_the_type_of_alerts(api: Client) -> None:

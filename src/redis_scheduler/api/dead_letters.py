@@ -1,7 +1,6 @@
 """The handlers of the routes to dead letters: tasks whose attempts all failed."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 
 from starlette.requests import Request
@@ -17,7 +16,7 @@ from redis_scheduler.api.callers import (
     refuse_without,
     visible,
 )
-from redis_scheduler.api.filters import filters_of
+from redis_scheduler.api.filters import filters_of, without_alerts
 from redis_scheduler.api.handlers import Api
 from redis_scheduler.api.pages import look_s
 from redis_scheduler.errors import LetterNotFound
@@ -25,7 +24,6 @@ from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.token import Right
 from redis_scheduler.store.written import DiscardAnswer, ReplayAnswer
-from redis_scheduler.task.alert import ALERT_TYPE
 from redis_scheduler.task.due import due_after
 
 
@@ -40,9 +38,7 @@ class DeadLettersApi(Api):
 
     async def dead_groups(self, request: Request, given: Mapping[str, str]) -> Response:
         """GET /dead/groups, with the filters of GET /dead: how many dead letters there are of each host and error."""
-        wanted, caller = filters_of(given), caller_of(request)
-        if caller is not None and not caller.sees(ALERT_TYPE):
-            wanted = replace(wanted, other_than=ALERT_TYPE)
+        wanted = without_alerts(filters_of(given), caller_of(request))
         async with self._one_grouping.held():
             found = await (await self._listed(given)).groups(wanted, look_s(request))
         groups = [

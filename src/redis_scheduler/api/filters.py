@@ -1,12 +1,15 @@
 """Reads the filters of a query: which tasks a list is to show."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from redis_scheduler.api.callers import Caller
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.requests import type_name
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.host import HOST_LENGTH, host_named
 from redis_scheduler.store.filters import LISTED, Filters
+from redis_scheduler.task.alert import ALERT_TYPE
 from redis_scheduler.task.due import at_ms
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.label import labels_problem
@@ -50,6 +53,11 @@ def filters_of(given: Mapping[str, str]) -> Filters:
         types,
         _repeats(given),
     )
+
+
+def without_alerts(filters: Filters, caller: Caller | None) -> Filters:
+    """Return filters that leave alerts out, unless they are there for the caller."""
+    return filters if caller is None or caller.sees(ALERT_TYPE) else replace(filters, other_than=ALERT_TYPE)
 
 
 def _label(given: Mapping[str, str]) -> str | None:

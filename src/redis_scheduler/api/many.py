@@ -158,7 +158,7 @@ class ManyApi(ShiftsApi):
     ) -> Response:
         """Do it to each task in turn that is wanted, and is in a state in which it can be done; with `dry_run` only
         count. `begin` may refuse the tasks of a step."""
-        filters = wanted_by(given, states, verb)
+        filters = wanted_by(given, states, verb, caller_of(request))
         looked_for = replace(filters, states=filters.states or states)
 
         async def take(calls: ShardCalls, operation_id: str, operation: Operation) -> Operation:

@@ -17,9 +17,9 @@ from starlette.responses import Response
 from redis_scheduler.api.acknowledgements import AcknowledgementsApi
 from redis_scheduler.api.answers import answer, answer_to
 from redis_scheduler.api.bodies import ManyDone
-from redis_scheduler.api.callers import caller_of
+from redis_scheduler.api.callers import Caller, caller_of
 from redis_scheduler.api.diagnosis import quoted
-from redis_scheduler.api.filters import filters_of
+from redis_scheduler.api.filters import filters_of, without_alerts
 from redis_scheduler.api.request_ids import request_id_of
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.api.shards import shard_named
@@ -83,7 +83,8 @@ class OperationsApi(AcknowledgementsApi):
         if operation.touched > (begun := total(before).touched) and not is_dry:
             client = request.client.host if request.client else None
             count, request_id = operation.touched - begun, request_id_of(request.scope)
-            logger.warning("many", verb=verb, tasks=count, all=filters == ANY, client=client, request_id=request_id)
+            is_of_all = replace(filters, other_than=None) == ANY
+            logger.warning("many", verb=verb, tasks=count, all=is_of_all, client=client, request_id=request_id)
         onward = dry_cursor(parts) if is_dry else operation.cursor and operation_id
         # How many others there are, a token with types may not see.
         looked_at = operation.looked_at if filters.types is None else operation.touched
@@ -252,9 +253,10 @@ def as_asked(operation: Operation, mark: str, field: str) -> Operation:
     return operation
 
 
-def wanted_by(given: Mapping[str, str], states: tuple[str, ...], verb: str) -> Filters:
-    """Return the filters of a query, none of which wants a state in which it cannot be done. Raises InvalidField."""
-    filters = filters_of(given)
+def wanted_by(given: Mapping[str, str], states: tuple[str, ...], verb: str, caller: Caller | None) -> Filters:
+    """Return the filters of a query, none of which wants a state in which it cannot be done, without alerts for a
+    caller for whom these are not there. Raises InvalidField."""
+    filters = without_alerts(filters_of(given), caller)
     if filters.states and not set(filters.states) <= set(states):
         problem = f"must be {' or '.join(states)}: others cannot be {verb}, got {quoted(given['state'])}"
         raise InvalidField("state", problem, Code.CONTRADICTION)

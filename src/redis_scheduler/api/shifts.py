@@ -34,7 +34,8 @@ class ShiftsApi(OperationsApi):
     async def shift_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules/shift?by=: move the due times of all tasks that the filters want, and whose first attempt is
         yet to come, by so many seconds."""
-        by_ms, filters, caller = _by_ms(given), wanted_by(given, STATES, "shifted"), caller_of(request)
+        by_ms, caller = _by_ms(given), caller_of(request)
+        filters = wanted_by(given, STATES, "shifted", caller)
 
         async def take(calls: ShardCalls, operation_id: str, operation: Operation) -> Operation:
             # What is moved goes where the walk has been, so that it is not met again.
