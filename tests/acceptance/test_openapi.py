@@ -52,6 +52,7 @@ async def test_it_is_valid_and_open_to_all(api: Client) -> None:
         assert (response.status, response.content_type) == (200, "application/json")
     OpenAPIV31SpecValidator(json.loads(body)).validate()
     assert json.loads(body) == document()
+    assert "304" in document()["paths"]["/openapi.json"]["get"]["responses"]
     for known, status in ((etag, 304), (f'W/{etag}, "x"', 304), ("*", 304), ('"x"', 200), ("", 200)):
         headers = {"If-None-Match": known} if known else {}
         async with api.session.get(f"{api.url}/openapi.json", headers=headers) as response:
@@ -71,6 +72,23 @@ def test_it_has_each_route_with_its_rights_and_an_example() -> None:
         assert len(operation["summary"]) > 5, path
         has_example = (route.method, route.path) in EXAMPLES
         assert has_example == (route.answer not in (Document, str)), path
+
+
+def test_its_examples_are_valid_by_its_schemas_and_one_shows_a_refusal() -> None:
+    found, seen = document(), 0
+    parts = [one["content"]["application/json"] for one in found["components"]["responses"].values()]
+    for operation in (one for path in found["paths"].values() for one in path.values()):
+        parts += operation["parameters"]
+        for place in (operation.get("requestBody", {}), operation["responses"]["200"]):
+            parts += place.get("content", {}).values()
+    for part in parts:
+        validator = jsonschema.Draft202012Validator(part["schema"] | {"components": found["components"]})
+        for name, example in part.get("examples", {}).items():
+            seen += 1
+            assert [error.message for error in validator.iter_errors(example["value"])] == [], (name, example)
+    assert seen > 50
+    shown = found["components"]["responses"]["400"]["content"]["application/json"]["examples"]
+    assert [one["value"]["code"] for one in shown.values()] == ["invalid-value"]
 
 
 def test_it_has_each_code_at_some_route_but_of_what_is_no_route() -> None:

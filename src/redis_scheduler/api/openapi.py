@@ -112,6 +112,11 @@ def _operation(route: Route[Any], name: str) -> dict[str, Any]:
         "security": [] if route.access is Access.OPEN else [{"bearer": rights}, {"bare": rights}],
         "parameters": _parameters(route, examples),
         "responses": {"200": _answer(route, examples)}
+        | (
+            {"304": {"description": "It is the one whose ETag `If-None-Match` names."}}
+            if route.answer is Document
+            else {}
+        )
         | {
             str(status): {"$ref": f"#/components/responses/{status}"}
             for status in sorted({one.status for one in codes})
@@ -120,7 +125,7 @@ def _operation(route: Route[Any], name: str) -> dict[str, Any]:
     }
     if route.body is not None:
         content = {"schema": {"$ref": _REFS + route.body.__name__}}
-        shown = {example.says: {"value": example.body} for example in examples if example.body is not None}
+        shown = {one.says: {"value": one.body} for one in examples if one.body is not None and one.status == 200}
         is_needed = route.path != "/dead/{key}/replay"
         found["requestBody"] = {"required": is_needed, "content": {"application/json": content | {"examples": shown}}}
     return found
@@ -135,7 +140,10 @@ def _parameters(route: Route[Any], examples: tuple[Example, ...]) -> list[dict[s
         named.insert(0, ("path", "key", *KEYS[kind]))
     found = []
     for place, name, says, schema in named:
-        shown = {one.says: {"value": one.given[name]} for one in examples if name in one.given and one.status == 200}
+        read = str if schema.get("type", "string") == "string" else json.loads
+        shown = {
+            one.says: {"value": read(one.given[name])} for one in examples if name in one.given and one.status == 200
+        }
         is_needed = place == "path" or name in route.required
         entry = {"name": name, "in": place, "required": is_needed, "description": says, "schema": schema}
         if not is_needed and "default" not in schema:
@@ -189,8 +197,10 @@ def _refused_with(status: int) -> dict[str, Any]:
     """Return the answers with a status, of all routes."""
     words = [code.word for code in Code if code.status == status]
     narrowed = {"properties": {"status": {"const": status}, "code": {"enum": words}}}
-    schema = {"allOf": [{"$ref": f"{_REFS}Refused"}, narrowed]}
-    return {"description": ", ".join(words), "content": {"application/json": {"schema": schema}}}
+    content: Schema = {"schema": {"allOf": [{"$ref": f"{_REFS}Refused"}, narrowed]}}
+    if shown := {one.says: {"value": one.answer} for of in EXAMPLES.values() for one in of if one.status == status}:
+        content["examples"] = shown
+    return {"description": ", ".join(words), "content": {"application/json": content}}
 
 
 def _schemas() -> dict[str, Schema]:

@@ -170,6 +170,11 @@ def _kind(about: dict[str, Any]) -> str:
     return " or ".join(kind) if isinstance(kind, list) else str(kind)
 
 
+def _plain(value: Any) -> str:
+    """Return a value as it stands in a query."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
 def _lines(path: str, method: str, operation: dict[str, Any], bodies: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what to paste into a shell, of each example that succeeds."""
     answers = operation["responses"]["200"].get("content", {}).get("application/json", {}).get("examples", {})
@@ -177,7 +182,7 @@ def _lines(path: str, method: str, operation: dict[str, Any], bodies: dict[str, 
     found = []
     for name in names[:3]:
         given = {
-            one["name"]: one["examples"][name]["value"]
+            one["name"]: _plain(one["examples"][name]["value"])
             for one in operation.get("parameters", ())
             if name in one.get("examples", {}) and one["in"] == "query"
         }
