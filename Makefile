@@ -197,8 +197,8 @@ pictures: $(VENV)/.browser ## Take the pictures in docs/pictures anew (needs Chr
 
 # `make outage workers-dead`: the second word is the outage, and no target of its own.
 OUTAGES := receiver-down few-fail workers-dead redis-nearly-full name-servers-silent burst redis-emptied \
-	key-missing limit-forgotten shard-away name-unknown certificate-expired receiver-refuses receiver-slow disk-full \
-	poison worker-older
+	key-missing limit-forgotten rate-of-all one-at-once shard-away name-unknown certificate-expired receiver-refuses \
+	receiver-slow disk-full poison worker-older
 .PHONY: outage $(OUTAGES)
 outage: $(VENV)/.development ## Stage an outage on this machine, and see what the dashboard says: make outage workers-dead
 	@$(BIN)/python -m tests.support.outages $(filter $(OUTAGES),$(MAKECMDGOALS))

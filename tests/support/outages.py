@@ -266,6 +266,23 @@ async def limit_forgotten(stage: Stage) -> None:
     await stage.schedule(stage.well, 400, 0, 60)
 
 
+async def rate_of_all(stage: Stage) -> None:
+    """HOST_RATE lets each host have an attempt in ten seconds."""
+    stage.variables["HOST_RATE"] = "0.1"
+    await stage.start()
+    await stage.schedule(stage.well, 400, 0, 60)
+
+
+async def one_at_once(stage: Stage) -> None:
+    """A receiver that takes its time may have one attempt at once."""
+    slow = await stage.stack.enter_async_context(receiving())
+    slow.delay_s = 1.5
+    await stage.start()
+    status, answer = await stage.api.call("PUT", f"/hosts/127.0.0.1:{slow.port}", json={"concurrency": 1})
+    assert status == 200, answer
+    await stage.schedule(f"{slow.url}orders", 5_000, 2, 5)
+
+
 async def shard_away(stage: Stage) -> None:
     """One of two servers, a shard each, is gone."""
     other = await stage.stack.enter_async_context(redis_process(stage.folder / "other"))
@@ -341,6 +358,20 @@ OUTAGES = {
         "Raise the limit in Hosts, or forget it",
         "the receiver has a limit of one task a minute",
         "raise the limit, or forget it, in Hosts: what it holds goes out then",
+    ),
+    "rate-of-all": Outage(
+        rate_of_all,
+        "HOST_RATE, which limits",
+        "Raise it, or set a limit for",
+        "HOST_RATE is one attempt in ten seconds to each host",
+        "raise HOST_RATE, or set a limit for the host in Hosts: what is held goes out then",
+    ),
+    "one-at-once": Outage(
+        one_at_once,
+        "holds tasks back",
+        "Raise the limit in Hosts, or forget it",
+        "the receiver takes 1.5 s for each task, and may have one at once",
+        "raise its concurrency, or forget the limit, in Hosts: what it holds goes out then",
     ),
     "shard-away": Outage(
         shard_away,

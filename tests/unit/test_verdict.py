@@ -7,7 +7,7 @@ import pytest
 
 from redis_scheduler.store.glance import ShardAway, ShardSeen, Unserved
 from redis_scheduler.store.ledger import Ledger
-from redis_scheduler.ui.readings import Readings, standing
+from redis_scheduler.ui.readings import Held, Readings, standing
 from redis_scheduler.ui.shards import Present
 from redis_scheduler.ui.verdict import percentile, problems, sentence
 
@@ -138,11 +138,20 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "or all by one task? System says since when each runs.",
     ),
     (
-        {"held": [("a.example:443", 500, 30_000.0), ("b.example:443", 9, 60.0)]},
+        {"held": [Held("a.example:443", 500, 30_000.0), Held("b.example:443", 9, 60.0)]},
         "The limit of a.example:443 holds tasks back: 500 tasks wait, and the last begins in 8h 20m.",
         "Raise the limit in Hosts",
     ),
-    ({"held": [("a.example:443", 1, None)]}, "a.example:443 is paused, and 1 task waits for it.", "resume it in Hosts"),
+    (
+        {"held": [Held("a.example:443", 500, 30_000.0, "HOST_RATE")]},
+        "HOST_RATE, which limits a.example:443, holds tasks back: 500 tasks wait, and the last begins in 8h 20m.",
+        "Raise it, or set a limit for a.example:443 in Hosts",
+    ),
+    (
+        {"held": [Held("a.example:443", 1, None)]},
+        "a.example:443 is paused, and 1 task waits for it.",
+        "resume it in Hosts",
+    ),
     (
         {"recent": {"left:key": 1_200}},
         "Workers lack the DATA_KEY that tasks are sealed with: 1,200 times one left a task to others",

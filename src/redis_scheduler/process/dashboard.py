@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
-from redis_scheduler.loading import sources
+from redis_scheduler.loading import host_limit_of, sources
 from redis_scheduler.process.hazards import hazards, open_doors
 from redis_scheduler.settings import API, WORKER, Settings
 
@@ -68,6 +68,7 @@ class FirstUse:
             proxies=[ip_network(one) for one in settings.trusted_proxies.split()],
             environment=settings.environment,
             replicas=settings.replicas,
+            limit=host_limit_of(settings),
             tell_look=process.report.tell_look,
         )
         return importlib.import_module("redis_scheduler.ui.dashboard").Dashboard(self._inside, about)

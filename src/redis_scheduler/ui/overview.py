@@ -16,12 +16,13 @@ from redis_scheduler.store.forecast import due_between, oldest_due, overdue
 from redis_scheduler.store.glance import ShardSeen
 from redis_scheduler.store.history import HOUR_MINUTES, MINUTE_MS, History
 from redis_scheduler.store.token import Right
+from redis_scheduler.task.limit import Limit
 from redis_scheduler.ui.asking import Asker, content_of
 from redis_scheduler.ui.charts import bars, lines
 from redis_scheduler.ui.entering import Visitor
 from redis_scheduler.ui.hosts import fails_often, is_slow
 from redis_scheduler.ui.past import Past
-from redis_scheduler.ui.readings import standing
+from redis_scheduler.ui.readings import Held, standing
 from redis_scheduler.ui.rendering import clock, count, span
 from redis_scheduler.ui.shards import Present, present
 from redis_scheduler.ui.shared import Shared
@@ -42,7 +43,9 @@ OUTCOMES = ("delivered", "failed", "died", "expired")
 class Overview:
     """Reads what the first page shows; what changes slowly less often."""
 
-    def __init__(self, inside: Inside, asker: Asker) -> None:
+    def __init__(self, inside: Inside, asker: Asker, limit: Limit) -> None:
+        """`limit`: that of a host for which none is set."""
+        self._limit = limit
         self._clients = inside.clients
         self._asker = asker
         self._glance = inside.glance
@@ -75,7 +78,9 @@ class Overview:
             died_in_day=sum(numbers.get("died", 0) for numbers in day),
             worst=[(one["host"], one["error"], one["count"]) for one in worst],
             open_breakers=[one["host"] for one in hosts if "breaker" in one],
-            held=sorted(filter(None, map(_held_by, hosts)), key=lambda held: -held[1]),
+            held=sorted(
+                filter(None, (_held_by(one, self._limit) for one in hosts)), key=lambda held: held.tasks, reverse=True
+            ),
             failing=failing,
             failing_hosts=[
                 (one["host"], 1 - one["seen"]["success"], one["seen"].get("last_error", ""))
@@ -192,12 +197,19 @@ def _failures(host: dict[str, Any]) -> tuple[float, str, str]:
     return (failed, host["host"], seen.get("last_error", "")) if failed else (0.0, "", "")
 
 
-def _held_by(host: dict[str, Any]) -> tuple[str, int, float | None] | None:
-    """Return the host with the tasks that it holds since it is paused, or has a rate, and how long that takes them."""
-    rate = host.get("rate")
-    if not host["held"] or not (host["paused"] or rate):
-        return None
-    return host["host"], host["held"], None if host["paused"] else host["held"] * host["per"] / rate
+def _held_by(host: dict[str, Any], default: Limit) -> Held | None:
+    """Return what a host holds, if it is paused or has a limit, of its own or by `default`. Under a concurrency tasks
+    take no longer than by what 95 of 100 attempts last, nor than by how many there were lately: that alone would say
+    too much of a host that was idle."""
+    name, held, seen = host["host"], host["held"], host.get("seen", {})
+    if not held or host["paused"]:
+        return Held(name, held, None) if held else None
+    if rate := host.get("rate", default.rate):
+        return Held(name, held, held * host.get("per", default.per_s) / rate, "" if "rate" in host else "HOST_RATE")
+    if (concurrency := host.get("concurrency", default.concurrency)) and seen.get("per_second") and "p95_ms" in seen:
+        wait_s = held * min(1 / seen["per_second"], seen["p95_ms"] / 1000 / concurrency)
+        return Held(name, held, wait_s, "" if "concurrency" in host else "HOST_CONCURRENCY")
+    return None
 
 
 def _is_in_trouble(host: dict[str, Any], is_told: bool) -> bool:

@@ -58,7 +58,7 @@ class Parts:
 
     def __init__(self, inside: Inside, asker: Asker, templates: Templates, echo: Echo, about: About) -> None:
         self._templates, self._clients = templates, inside.clients
-        self._overview = Overview(inside, asker)
+        self._overview = Overview(inside, asker, about.limit)
         self._echo = echo
         self._shared: Shared[str] = Shared(size=sys.getsizeof)
         self.hosts = Hosts(asker)

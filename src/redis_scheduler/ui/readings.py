@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from redis_scheduler.api.stats import states_of
 from redis_scheduler.logs import rfc3339
@@ -28,6 +29,16 @@ class Problem:
     page: str = ""
 
 
+class Held(NamedTuple):
+    """Tasks that wait for a host, or a limit key, since it is paused (`wait_s` is None) or has a limit, by which they
+    take so many seconds; `setting`: the one that sets it, where nothing is said of this host."""
+
+    name: str
+    tasks: int
+    wait_s: float | None
+    setting: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Readings:
     """What a verdict is about. Times are Redis' ms. `oldest_ms`: how long the oldest task is due that no worker has;
@@ -46,9 +57,7 @@ class Readings:
     worst: Sequence[tuple[str, str, int]] = ()
     """Host, error, and number of the largest groups of dead letters."""
     open_breakers: Sequence[str] = ()
-    held: Sequence[tuple[str, int, float | None]] = ()
-    """Hosts, or limit keys, that are paused, or have a rate, and hold so many tasks; these take so many seconds by the
-    rate (None: it is paused)."""
+    held: Sequence[Held] = ()
     failing: Sequence[tuple[str, str, int]] = ()
     """Host, error, and number of the largest groups of tasks whose last attempt failed, of some of these tasks."""
     failing_hosts: Sequence[tuple[str, float, str]] = ()

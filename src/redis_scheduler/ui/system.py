@@ -12,6 +12,7 @@ from redis_scheduler.store.glance import ShardSeen
 from redis_scheduler.store.processes import Look, ProcessSeen, last_look, processes_of
 from redis_scheduler.store.token import Right
 from redis_scheduler.store.workers import Holder, Workers, holders
+from redis_scheduler.task.limit import NO_LIMIT, Limit
 from redis_scheduler.task.timing import DEFAULT
 from redis_scheduler.ui.answers import PageRefused
 from redis_scheduler.ui.asking import Asker, content_of
@@ -59,6 +60,8 @@ class About:
     """Those whose word is taken for which host and scheme a browser asked."""
     replicas: int = 0
     """So many must have what the API writes."""
+    limit: Limit = NO_LIMIT
+    """Of a host for which none is set."""
     tell_look: Callable[[Look], None] = lambda _: None
     """Is told what a look at all tasks has found, for all processes."""
 

@@ -14,7 +14,7 @@ LATE_MS = 5_000
 """A task that is due for longer is late."""
 
 HELD_S = 600
-"""What a rate holds back for longer is told."""
+"""What a limit holds back for longer is told."""
 
 LEFT = {
     "key": ("Workers lack the DATA_KEY that tasks are sealed with", "Give all workers the DATA_KEY of the API."),
@@ -180,13 +180,16 @@ def _died(at: Readings) -> list[Problem]:
 
 def _held(at: Readings) -> list[Problem]:
     found = []
-    for name, held, wait_s in at.held:
+    for name, held, wait_s, setting in at.held:
         what = f"{count(held)} {'task waits' if held == 1 else 'tasks wait'}"
         if wait_s is None:
             found.append(Problem(f"{name} is paused, and {what} for it.", "To go on: resume it in Hosts.", "hosts"))
         elif wait_s >= HELD_S:
-            text = f"The limit of {name} holds tasks back: {what}, and the last begins in {span(wait_s * 1000)}."
-            found.append(Problem(text, "Raise the limit in Hosts, or forget it, unless it is meant.", "hosts"))
+            limit, remedy = f"The limit of {name}", "Raise the limit in Hosts, or forget it"
+            if setting:
+                limit, remedy = f"{setting}, which limits {name},", f"Raise it, or set a limit for {name} in Hosts"
+            text = f"{limit} holds tasks back: {what}, and the last begins in {span(wait_s * 1000)}."
+            found.append(Problem(text, f"{remedy}, unless it is meant.", "hosts"))
     return found[:NAMED_MOST]
 
 
