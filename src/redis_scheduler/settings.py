@@ -218,9 +218,9 @@ class Settings(ServingSettings):
     )
     alert_on: str = option(
         "ALERT_ON",
-        "died,late,no-workers,ledger,redis-memory,shard-away",
-        names_of("died", "late", "no-workers", "ledger", "redis-memory", "shard-away"),
-        "what is told, with commas between: died, late, no-workers, ledger, redis-memory, shard-away",
+        "died,late,no-workers,ledger,redis-memory,shard-away,emptied",
+        names_of("died", "late", "no-workers", "ledger", "redis-memory", "shard-away", "emptied"),
+        "what is told, with commas between: died, late, no-workers, ledger, redis-memory, shard-away, emptied",
     )
     alert_every: float = option(
         "ALERT_EVERY", 300, seconds(1, 86_400), "seconds between two alerts of the same thing at least"

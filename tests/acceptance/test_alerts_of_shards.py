@@ -24,7 +24,7 @@ from tests.support.clock import SettableClock
 from tests.support.proxy import Proxy, proxying
 from tests.support.receiver import Receiver, receiving
 from tests.support.redis_process import RedisProcess, redis_process
-from tests.support.service import TOKEN
+from tests.support.service import TOKEN, client_of, serving
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
@@ -241,3 +241,26 @@ async def test_deaths_in_a_shard_are_told_whatever_its_clock_says_and_once_it_is
         await wait_until(lambda: are_told(2), "the second is told")
         for _ in range(2):
             assert await are_told(2)
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+async def test_that_a_redis_has_lost_its_data_is_told(shard: int, tmp_path: Path) -> None:
+    async with (
+        redis_process(tmp_path / "one") as one,
+        redis_process(tmp_path / "other") as other,
+        receiving() as alerted,
+        serving(tmp_path, REDIS_URL=f"{one.url},{other.url}", ALERT_WEBHOOK=alerted.url, ALERT_ON="emptied") as process,
+        client_of(process) as api,
+    ):
+
+        async def are_served() -> bool:
+            return all(one["worker_seen"] for one in (await api.stats())["shards"])
+
+        await wait_until(are_served, "a worker is seen in both", 20)
+        assert alerted.arrivals == []
+        async with redis.asyncio.Redis(port=(one, other)[shard].port, protocol=2) as client:
+            await client.flushall()
+        await wait_until(lambda: alerted.arrivals, "it is told", 30)
+        assert told(alerted) == [("emptied", "began")]
+        assert alerted.arrivals[0].json()["detail"].startswith(f"shard {shard} of 2, as was seen at 20")
+        assert "Redis has lost all its data (shard" in alerted.arrivals[0].json()["text"]

@@ -25,7 +25,7 @@ from redis_scheduler.store.alert_places import WITHIN_S, AlertPlaces
 from redis_scheduler.store.alerts import Alerts, Found, Telling, Turn
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.filters import host_of
-from redis_scheduler.store.glance import Glance, Unserved, unserved
+from redis_scheduler.store.glance import Glance, Unserved, emptied, named, unserved
 from redis_scheduler.store.ledger import Ledger, total
 from redis_scheduler.store.memory import WARN_SHARE, Memory, fullest
 from redis_scheduler.store.new_task import NewTask
@@ -58,6 +58,7 @@ SENTENCES = {
     "ledger": "the ledger is not balanced: run `redis-scheduler doctor`",
     "redis-memory": "Redis has little memory left",
     "shard-away": "the Redis of a shard does not answer",
+    "emptied": "Redis has lost all its data",
 }
 
 
@@ -191,7 +192,10 @@ class Watch:
         found += self._found(ledger, memory, unserved(there), bool(served))
         until_s = time.time() - 2 * self._look_s
         if away := [one.number for one in glance.away([*seen.values()]) if one.since_s and one.since_s < until_s]:
-            found.append(Found("shard-away", 0, f"shard {', '.join(map(str, away))} of {len(seen)}"))
+            found.append(Found("shard-away", 0, f"{named(away)} of {len(seen)}"))
+        if lost := emptied(there):
+            where = f"{named(lost)} of {len(seen)}, " if len(seen) > 1 else ""
+            found.append(Found("emptied", 0, f"{where}as was seen at {rfc3339(ledger.emptied_ms)}"))
         found = [one for one in found if one.name.partition(":")[0] in self._kinds]
         delivering = served if ledger.all_paused_since_ms is None else ()
         for telling in await alerts.note(turn, found, looked_ms, is_whole=len(there) == len(seen)):
@@ -210,7 +214,7 @@ class Watch:
         lacks = ledger.all_paused_since_ms is None and (is_long or lacking.tasks > 0)
         # While all are started anew there may be none for a moment.
         if lacks and (is_long or self._lacked):
-            where = f" in shard {', '.join(map(str, lacking.shards))}" if has_workers else ""
+            where = f" in {named(lacking.shards)}" if has_workers else ""
             text = f"{lacking.tasks} wait for one{where}, the oldest has been due for {lacking.oldest_ms // 1000} s"
             found.append(Found("no-workers", 0, text))
         self._lacked = lacks

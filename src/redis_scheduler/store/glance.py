@@ -18,6 +18,9 @@ FRESH_S = 1.0
 AWAY_S = 0.1
 """So long at most is waited for a shard that is known to be away: what it answers later is seen by the next look."""
 
+EMPTIED_MS = 86_400_000
+"""So long is told that Redis lost its data."""
+
 
 @dataclass(frozen=True, slots=True)
 class ShardSeen:
@@ -55,6 +58,19 @@ def unserved(there: Mapping[int, ShardSeen]) -> Unserved:
     found = {number: one.ledger for number, one in there.items() if not one.workers and one.ledger.wants_worker}
     tasks = sum(ledger.begun for ledger in found.values())
     return Unserved([*found], tasks, max((ledger.oldest_due_ms for ledger in found.values()), default=0))
+
+
+def emptied(there: Mapping[int, ShardSeen]) -> list[int]:
+    """Return the shards whose Redis lost all its data in the last day."""
+    return [number for number, one in there.items() if one.ledger.now_ms - one.ledger.emptied_ms < EMPTIED_MS]
+
+
+def named(numbers: Sequence[int]) -> str:
+    """Return shards in words: `shard 1`, `shards 0, 2 and 3`."""
+    if not numbers:
+        return ""
+    *others, last = map(str, numbers)
+    return f"shards {', '.join(others)} and {last}" if others else f"shard {last}"
 
 
 class Glance:

@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 
+from redis_scheduler.store.glance import named
 from redis_scheduler.store.processes import HOSTS_TOLD
 from redis_scheduler.ui.asking import Asker, content_of
 from redis_scheduler.ui.entering import Visitor
-from redis_scheduler.ui.shards import named
 
 LIMITS = ("concurrency", "rate", "per")
 

@@ -6,12 +6,9 @@ from typing import NamedTuple
 
 from redis_scheduler.api.stats import states_of
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.store.glance import ShardAway, Unserved, unserved
+from redis_scheduler.store.glance import ShardAway, Unserved, emptied, unserved
 from redis_scheduler.store.memory import fullest
 from redis_scheduler.ui.shards import Present
-
-EMPTIED_MS = 86_400_000
-"""So long is told that Redis lost its data."""
 
 NAMED_MOST = 3
 """Of one kind of trouble so many hosts, or errors, are named."""
@@ -98,7 +95,7 @@ def standing(shards: Present) -> Readings:
         away=shards.away,
         shards=len(there) + len(shards.away),
         too_old=next((one.too_old for one in there if one.too_old), ""),
-        emptied=[at for at, one in shards.there.items() if one.ledger.now_ms - one.ledger.emptied_ms < EMPTIED_MS],
+        emptied=emptied(shards.there),
         emptied_ms=ledger.emptied_ms,
         unserved=unserved(shards.there),
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.glance import Glance, ShardAway, ShardSeen
+from redis_scheduler.store.glance import Glance, ShardAway, ShardSeen, named
 from redis_scheduler.store.ledger import Ledger, total
 
 WITHIN_S = 0.5
@@ -52,11 +52,3 @@ async def present(glance: Glance, clients: Sequence[RedisClient]) -> Present:
         seen = [*await glance.look()]
     there = {number: shard for number, shard in enumerate(seen) if shard is not None}
     return Present(there, {number: clients[number] for number in there}, glance.away(seen))
-
-
-def named(numbers: Sequence[int]) -> str:
-    """Return shards in words: `shard 1`, `shards 0, 2 and 3`."""
-    if not numbers:
-        return ""
-    *others, last = map(str, numbers)
-    return f"shards {', '.join(others)} and {last}" if others else f"shard {last}"

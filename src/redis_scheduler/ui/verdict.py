@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
+from redis_scheduler.store.glance import named
 from redis_scheduler.store.memory import WARN_SHARE
 from redis_scheduler.task.retry import LOST
 from redis_scheduler.task.tally import BOUNDS_MS, bound_at
 from redis_scheduler.ui.failing import failing
 from redis_scheduler.ui.readings import NAMED_MOST, UNREADABLE_HOST, Problem, Readings
 from redis_scheduler.ui.rendering import clock, count, span
-from redis_scheduler.ui.shards import named
 
 LATE_MS = 5_000
 """A task that is due for longer is late."""
