@@ -1,5 +1,6 @@
 """Pages while one of several shards is away, or silent: they show the others, and name it."""
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from redis_scheduler.store.glance import FRESH_S
 from redis_scheduler.task.key import shards_of
 from tests.support.pages import Browser
 from tests.support.receiver import Receiver
@@ -113,13 +115,15 @@ async def test_hosts_are_seen_as_the_other_shard_tells(two: Two, receiver: Recei
     status, content = await two.api.call("PUT", f"/hosts/{host}", json={"concurrency": 8})
     assert (status, content["away"], content["data"]["concurrency"]) == (200, [1], 8)
     assert (await two.api.call("PUT", f"/hosts/{host}", json={"paused": True}))[0] == 200
-    await two.until("/ui/part/overview", "Shard 1 of 2 has not answered since ", f"{host} paused")
+    text = await two.until("/ui/part/overview", "Shard 1 of 2 has not answered since ", f"{host} paused")
+    assert "What is held back is of shard 0 alone." in text
 
 
 async def test_without_the_first_shard_pages_say_what_is_not_known(two: Two) -> None:
     await two.servers[0].kill()
     text = await two.until("/ui/part/overview", "Shard 0 of 2 has not answered since ")
     assert "history, hosts and processes are not known meanwhile" in text
+    assert "of shard 1 alone; which are slow or fail is not known without shard 0." in text
     assert f" {TASKS - two.in_first} scheduled " in text
     text = await two.until("/ui/part/charts", "are of shard 1 alone")
     assert "How attempts ended" not in text
@@ -138,6 +142,21 @@ async def test_a_silent_shard_does_not_hold_up_pages(two: Two) -> None:
             began = time.monotonic()
             assert "shard 0" in (await two.browser.get(path)).text
             assert time.monotonic() - began < HELD_UP_S
+
+
+async def test_hosts_are_not_left_out_in_silence_while_it_is_not_yet_known_that_a_shard_is_away(two: Two) -> None:
+    said = "Which are held back, slow or fail is not known just now, without shard 1."
+    number = 0
+
+    async def is_said() -> bool:
+        nonlocal number
+        number += 1
+        await asyncio.sleep(FRESH_S)  # what was seen before is not shown any more
+        async with standing_still(two.servers[1].pid):
+            page = await two.browser.get(f"/ui/part/overview?look={number}")  # another one is kept for a while
+        return said in page.text
+
+    await wait_until(is_said, "the first look says it")
 
 
 async def test_lists_name_the_shard_that_is_missing(two: Two) -> None:

@@ -70,7 +70,8 @@ class Overview:
             clients = shards.clients.values()
             failing = (await self._slow.get(("failing", there), 5, lambda: self._failing(clients))).value
         hosts: list[dict[str, Any]] = []
-        if all(one.since_s is not None for one in shards.away):  # the API waits for one that is silent
+        are_known = all(one.since_s is not None for one in shards.away)  # the API waits for one that is silent
+        if are_known:
             hosts = (await self._slow.get(("hosts", there), 5, lambda: self._hosts(visitor))).value
         readings = replace(
             standing(shards),
@@ -105,7 +106,8 @@ class Overview:
             "oldest": span(readings.oldest_ms) if readings.oldest_ms else "",
             "worst": worst,
             "failing": [one for one in failing if not any(one[:2] == (dead["host"], dead["error"]) for dead in worst)],
-            "hosts": [one for one in hosts if _is_in_trouble(one, is_told=one["host"] in told)],
+            "hosts": [one for one in hosts if _is_in_trouble(one, is_told=one["host"] in told)] if are_known else None,
+            "lacks_first": shards.first is None,
         }
 
     async def recent(self, first: ShardSeen | None) -> Counter[str]:
