@@ -13,7 +13,7 @@ import pytest
 
 from redis_scheduler.store.glance import FRESH_S
 from redis_scheduler.task.key import shards_of
-from tests.support.pages import Browser
+from tests.support.pages import Browser, Page
 from tests.support.receiver import Receiver
 from tests.support.redis_process import RedisProcess, redis_process
 from tests.support.service import TOKEN, Client, client_of, serving
@@ -175,3 +175,53 @@ async def test_lists_name_the_shard_that_is_missing(two: Two) -> None:
         assert "many/" not in page.html
     page = await two.browser.get("/ui/tasks?shard=1")
     assert (page.status, "shard=" in page.html) == (503, False)
+
+
+async def test_what_is_done_to_many_goes_on_by_its_form_once_a_shard_is_back(two: Two) -> None:
+    asked = await two.browser.post("/ui/many/cancel", {"type": "default"})
+    assert f"Cancel {TASKS} tasks?" in asked.text
+    await two.servers[1].kill()
+    begun = await two.browser.post("/ui/many/cancel", asked.hidden)
+    assert f"Cancel: {two.in_first} of {TASKS} Go on" in begun.text
+    refused = await two.browser.post("/ui/many/cancel", begun.hidden)
+    assert "Shard 1: Redis cannot be reached. What was done stays, and is not done again." in refused.text
+    await two.servers[1].start()
+    await _goes_on(two.browser, refused, f"Cancel: {TASKS} done")
+
+
+async def test_the_form_goes_on_that_redis_left_without_an_answer(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    async with (
+        redis_process(tmp_path / "redis") as server,
+        serving(tmp_path, "api", REDIS_URL=server.url) as process,
+        client_of(process) as api,
+    ):
+        browser = Browser(session, api.url)
+        await browser.sign_in(TOKEN)
+        for _ in range(TASKS):
+            await api.schedule(NOWHERE, 900)
+        asked = await browser.post("/ui/many/cancel", {"type": "default"})
+        await server.stop()
+        refused = await browser.post("/ui/many/cancel", asked.hidden)
+        assert (refused.status, "Redis cannot be reached. What was done" in refused.text) == (200, True), refused.text
+        assert refused.hidden["operation"] == asked.hidden["operation"]
+        await server.start()
+        done = await _goes_on(browser, refused, f"Cancel: {TASKS} done")
+        again = await browser.post("/ui/many/cancel", refused.hidden)
+        assert again.text == done.text, "sent once more it does nothing anew"
+
+
+async def _goes_on(browser: Browser, refused: Page, text: str) -> Page:
+    page = refused
+
+    async def is_done() -> bool:
+        nonlocal page
+        page = await browser.post("/ui/many/cancel", refused.hidden)
+        return text in page.text
+
+    try:
+        await wait_until(is_done, "it goes on", 15)
+    except AssertionError:
+        pytest.fail(page.text)
+    return page

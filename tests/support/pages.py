@@ -20,6 +20,12 @@ class Page(NamedTuple):
     html: str
 
     @property
+    def hidden(self) -> dict[str, str]:
+        """The hidden fields of its forms."""
+        found = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', self.html)
+        return {name: unescape(value) for name, value in found}
+
+    @property
     def text(self) -> str:
         """What can be read of it."""
         return " ".join(unescape(re.sub(r"<[^>]*>", " ", self.html)).split())

@@ -27,7 +27,7 @@ from redis_scheduler.ui.changing import change, change_marked, schedule
 from redis_scheduler.ui.echo import BODY_BYTES, TAKEN_BYTES, Echo
 from redis_scheduler.ui.entering import Entrance, Visitor, is_at_loopback
 from redis_scheduler.ui.forms import LOGIN_BYTES, body_of, check_same_origin, fields_of, query_of
-from redis_scheduler.ui.many import do_many
+from redis_scheduler.ui.many import do_many, failed
 from redis_scheduler.ui.parts import Parts, selectable
 from redis_scheduler.ui.proxies import as_asked
 from redis_scheduler.ui.rendering import Templates
@@ -115,6 +115,8 @@ class Dashboard:
         if first == "logout" and method == "POST":
             # Whether it is signed in, while that cannot be said, or not: no cookie is to stay behind.
             return await self._left(request)
+        if first == "many" and method == "POST":
+            return await self._many(request, rest)
         visitor = await self._entrance.visitor(request)
         fields: dict[str, str] = {}
         if visitor is not None and method == "POST":
@@ -250,18 +252,32 @@ class Dashboard:
         )
         return PageAnswer(page)
 
+    async def _many(self, request: Request, verb: str) -> PageAnswer:
+        """Do something to many tasks. The form goes on once Redis is back, without which nobody knows who asks."""
+        fields, visitor = await fields_of(request, LOGIN_BYTES), None
+        try:
+            visitor = await self._entrance.visitor(request)
+            if visitor is None:
+                return self._to_login(request)
+            shown = await do_many(self._asker, visitor, verb, fields)
+        except (StoreUnavailable, StoreFull) as error:
+            again = failed(verb, fields, said_of(error))
+            if again is None:
+                raise
+            shown = again
+        return self._shown_of_many(request, visitor, shown)
+
+    def _shown_of_many(self, request: Request, visitor: Visitor | None, shown: dict[str, Any]) -> PageAnswer:
+        if visitor is not None:
+            self._parts.forget()
+        name = "many.html" if _is_part(request) else "many_page.html"
+        return PageAnswer(self._templates.page(name, visitor=visitor, here="", **shown))
+
     async def _changed(
         self, request: Request, visitor: Visitor, first: str, rest: str, fields: dict[str, str]
     ) -> PageAnswer:
-        if first in ("many", "marked"):
-            shown = await (
-                do_many(self._asker, visitor, rest, fields)
-                if first == "many"
-                else change_marked(self._asker, visitor, fields)
-            )
-            self._parts.forget()
-            name = "many.html" if _is_part(request) else "many_page.html"
-            return PageAnswer(self._templates.page(name, visitor=visitor, here="", **shown))
+        if first == "marked":
+            return self._shown_of_many(request, visitor, await change_marked(self._asker, visitor, fields))
         if first == "call":
             shown = await self._parts.reference.call(visitor, rest, fields)
             self._parts.forget()

@@ -1,9 +1,11 @@
 """What is done to many tasks from a page: first they are counted, then whoever asked says that it is meant, then it is
-done step by step, with how far it is."""
+done step by step, with how far it is. Its forms have the id of its operation: whatever fails, the same form goes on."""
 
 import math
+import secrets
 from typing import Any
 
+from redis_scheduler.api.answers import TRY_AGAIN
 from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS
 from redis_scheduler.ui.answers import PageRefused
 from redis_scheduler.ui.asking import Asker
@@ -22,29 +24,47 @@ MANY = {
 }
 RATED = ("replay", "run")
 
+MAY_PASS = (429, 503, 507)
+"""Answers to what may be served later."""
+
 
 async def do_many(asker: Asker, visitor: Visitor, verb: str, fields: dict[str, str]) -> dict[str, Any]:
     """Take the next step of what is asked for; return what the page is to say. Raises PageRefused."""
-    if verb not in MANY:
-        raise PageRefused(404, "There is no such button")
-    path, names = MANY[verb]
-    filters = {name: fields[name] for name in names if fields.get(name)}
-    shown: dict[str, Any] = {"verb": verb, "filters": filters, "minutes": fields.get("minutes", ""), "error": ""}
+    shown, path = _asked(verb, fields), MANY[verb][0]
     if "counted" not in fields:
-        return {**shown, **await _count(asker, visitor, path, filters), "step": "ask"}
-    counted = _number(fields["counted"])
-    shown |= {"count": counted, "is_complete": fields.get("complete") == "yes"}
-    if counted > ASKED_ABOVE and _number(fields.get("sure", "").replace(",", "")) != counted:
+        return {**shown, **await _count(asker, visitor, path, shown["filters"]), "step": "ask"}
+    counted = shown["count"]
+    if counted > ASKED_ABOVE and _number(shown["sure"].replace(",", "")) != counted:
         return {**shown, "step": "ask", "error": f"Type {counted} to say that it is meant"}
-    query = filters | _rate(verb, counted, shown["minutes"])
-    if fields.get("cursor"):
-        query["cursor"] = fields["cursor"]
+    query = shown["filters"] | _rate(verb, counted, shown["minutes"]) | {"operation": shown["operation"]}
     answered = await asker.ask(visitor, "POST", path, query)
+    if answered.status in MAY_PASS:
+        return {**shown, "step": "again", "error": answered.error.removesuffix(TRY_AGAIN)}
     if answered.status != 200:
         raise PageRefused(answered.status, answered.error)
     done = answered.content
-    step = "go on" if done["next"] else "done"
-    return {**shown, "step": step, "touched": done["touched"], "cursor": done["next"], "sure": fields.get("sure", "")}
+    return {**shown, "step": "go on" if done["next"] else "done", "touched": done["touched"]}
+
+
+def failed(verb: str, fields: dict[str, str], error: str) -> dict[str, Any] | None:
+    """Return what the page is to say where nobody could be asked; None if nothing was to be done yet. Raises
+    PageRefused."""
+    return {**_asked(verb, fields), "step": "again", "error": error} if "counted" in fields else None
+
+
+def _asked(verb: str, fields: dict[str, str]) -> dict[str, Any]:
+    if verb not in MANY:
+        raise PageRefused(404, "There is no such button")
+    return {
+        "verb": verb,
+        "filters": {name: fields[name] for name in MANY[verb][1] if fields.get(name)},
+        "minutes": fields.get("minutes", ""),
+        "sure": fields.get("sure", ""),
+        "count": _number(fields.get("counted", "")),
+        "is_complete": fields.get("complete") == "yes",
+        "operation": fields.get("operation") or secrets.token_hex(8),
+        "error": "",
+    }
 
 
 async def _count(asker: Asker, visitor: Visitor, path: str, filters: dict[str, str]) -> dict[str, Any]:
