@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis.asyncio
 
 from redis_scheduler.store.keys import GROUP, Keys
@@ -137,6 +138,23 @@ async def test_no_shard_comes_while_all_is_paused(
         await command(0, "resume-all", **one)
         await are_announced(raw, 4)
         await wait_until(lambda: {*keys} <= {*receiver.times_by_key}, "all are delivered")
+
+
+@pytest.mark.parametrize(("shards", "told"), [("3", {0, 1, 2}), ("1", {None})])
+async def test_of_several_shards_the_log_says_which_is_paused_and_goes_on(
+    shards: str, told: set[int | None], redis_url: str, tmp_path: Path
+) -> None:
+    there = {"REDIS_URL": redis_url, "SHARDS": shards}
+    async with serving(tmp_path, "worker", **there) as worker:
+
+        def shards_of(event: str) -> list[int | None]:
+            return [one.get("shard") for one in worker.events(event)]
+
+        await command(0, "pause-all", **there)
+        await wait_until(lambda: len(shards_of("all-paused")) == len(told), "the pause is told")
+        await command(0, "resume-all", **there)
+        await wait_until(lambda: len(shards_of("all-resumed")) == len(told), "the resume is told")
+        assert {*shards_of("all-paused")} == {*shards_of("all-resumed")} == told
 
 
 async def claims_nothing(raw: redis.asyncio.Redis) -> bool:

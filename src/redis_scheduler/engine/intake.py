@@ -100,7 +100,7 @@ class Intake:
                     break
                 # Again, should the claim have reached Redis only after the unblocking.
                 await asyncio.sleep(UNBLOCK_INTERVAL_S)
-        self._observer.all_paused(is_all_paused)
+        self._observer.all_paused(is_all_paused, self._shard if self._timing.served.joined > 1 else None)
 
     async def promote(self) -> Promotion:
         """Move what is due into the queue, and hand as many of these tasks to the worker as there is room for."""

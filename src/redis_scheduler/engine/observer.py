@@ -100,8 +100,9 @@ class Observer:
     def clock_set(self, by_ms: float) -> None:
         """Redis' clock was set, forward or back (below zero)."""
 
-    def all_paused(self, is_all_paused: bool) -> None:
-        """All was paused, or goes on: nothing is promoted or claimed meanwhile."""
+    def all_paused(self, is_all_paused: bool, shard: int | None) -> None:
+        """All was paused, or goes on, in a shard of several (None: there is one): nothing is promoted or claimed there
+        meanwhile."""
 
     def draining(self, in_flight: int, grace_s: float) -> None:
         """A stop waits for the deliveries under way, for so long at most."""
@@ -226,12 +227,13 @@ class Log(Observer):
         else:
             logger.warning("clock-set-back", by_s=-by_ms / 1000, warning=_SET_BACK)
 
-    def all_paused(self, is_all_paused: bool) -> None:
+    def all_paused(self, is_all_paused: bool, shard: int | None) -> None:
         """Log that this worker begins nothing, or goes on."""
+        fields = {} if shard is None else {"shard": shard}
         if is_all_paused:
-            logger.warning("all-paused", warning=_PAUSED)
+            logger.warning("all-paused", warning=_PAUSED, **fields)
         else:
-            logger.info("all-resumed")
+            logger.info("all-resumed", **fields)
 
     def draining(self, in_flight: int, grace_s: float) -> None:
         """Log what a stop waits for."""
