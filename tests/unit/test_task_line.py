@@ -261,6 +261,21 @@ GOOD = {"key": KEY, "due": "2030-01-01T00:00:00.000Z", "state": "scheduled", "we
             {"state": "dead", "died": "2030-01-01T00:00:00Z", "left_ms": 5},
             "left_ms: is said only of what is paused, not of what is dead",
         ),
+        *[
+            ({"repeat": rule}, f"repeat.{told}")
+            for rule, told in [
+                ({"cron": "0 0 30 2 *"}, 'cron: never comes: no such month has this day, got "0 0 30 2 *"'),
+                (
+                    {"cron": "@daily", "tz": "Nowhere"},
+                    'tz: must be the name of a time zone, such as "Europe/Berlin", got "N',
+                ),
+                (
+                    {"every": 0.5},
+                    "every: must be a number of seconds from 1 to 315360000 (ten years), in whole milliseconds, got 0",
+                ),
+                ({"every": 5, "tz": "UTC"}, 'tz: has no effect without cron, got "UTC"'),
+            ]
+        ],
         ({"acknowledged": "done"}, "acknowledged: is said of a task with ack"),
         ({"again": 1}, "again: is said of a task without again_most"),
         ({"again_most": 3, "again": -1}, "again: must be a whole number from 0 to 1000000, got -1"),

@@ -16,7 +16,7 @@ from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.due import NO_TTL, delay_until, due_after
-from redis_scheduler.task.repeat import Progress, Repeat, rule_fault
+from redis_scheduler.task.repeat import Fault, Progress, Repeat, rule_fault
 from redis_scheduler.task.summary import Summary
 from redis_scheduler.task.times import fault_of, next_ms, times_after
 
@@ -26,7 +26,11 @@ NEXT_SHOWN = 5
 
 def check_repeat(repeat: Repeat, start_ms: int) -> None:
     """Raise InvalidField for a rule that means no time after its start, or contradicts itself."""
-    fault = fault_of(repeat, start_ms)
+    refuse(fault_of(repeat, start_ms))
+
+
+def refuse(fault: Fault | None) -> None:
+    """Raise InvalidField for what is wrong with a rule."""
     if fault is None:
         return
     given = fault.given

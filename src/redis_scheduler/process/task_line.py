@@ -21,7 +21,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.diagnosis import bounded, quoted
-from redis_scheduler.api.repeats import check_times
+from redis_scheduler.api.repeats import check_times, refuse
 from redis_scheduler.api.requests import RESERVED_KEYS, schedule_request, type_name
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import rfc3339
@@ -180,8 +180,8 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     token = _token(own)
     failure = _failure(own["last_failure"])
     ttl = NO_TTL if request.ttl is UNSET else request.ttl
-    if request.repeat is not UNSET and (fault := rule_fault(request.repeat)):
-        raise InvalidField(f"repeat.{fault.member}", fault.rule)
+    if request.repeat is not UNSET:
+        refuse(rule_fault(request.repeat))
     repetition = _repetition(own, "progress", Progress) or _repetition(own, "occurrence", Occurrence)
     if repetition is not None and isinstance(repetition, Progress) is (request.repeat is UNSET):
         raise InvalidField("repeat", "must be given beside progress, and not beside occurrence", Code.CONTRADICTION)
