@@ -135,7 +135,7 @@ async def test_one_bad_task_keeps_all_from_being_written(api: Client, raw: redis
     assert content["error"].startswith("tasks[999].ttl: must be")
     assert await kept(raw) == 0
     status, content = await api.call("POST", "/schedules", json=tasks(1001))
-    assert (status, content["error"]) == (400, "tasks: must be a list of 1 to 1000 tasks, got more")
+    assert (status, content["error"]) == (400, "tasks: must be a list of 1 to 1000 tasks, got 1001")
     assert await kept(raw) == 0
 
 

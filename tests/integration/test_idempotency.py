@@ -98,6 +98,7 @@ async def test_another_request_with_the_same_key_is_refused(
     await sent(api, "/schedule", TASK)
     status, answer, _ = await sent(api, path, content)
     assert (status, answer["code"], answer["field"]) == (422, "idempotency-key-reused", "Idempotency-Key")
+    assert answer["error"].endswith(', got "first"')
     assert "tasks" not in answer
     assert await kept(raw) == 1
 

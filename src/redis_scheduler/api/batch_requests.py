@@ -5,8 +5,10 @@ list cost neither time nor memory. The tasks are read some at a time, so that ot
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -28,10 +30,21 @@ READ_BYTES = 16_384
 
 _RULE = f"must be a list of 1 to {BATCH_MOST} tasks"
 
-_PLACES = [(f"place_{number}", Raw | UnsetType, UNSET) for number in range(BATCH_MOST)]
-# The decoder stops at the first member behind the last place; a list with a bound is read to its end before that.
-_Places = msgspec.defstruct("_Places", _PLACES, array_like=True, forbid_unknown_fields=True)
-_cut = msgspec.json.Decoder(_Places).decode
+COUNTED_MOST = 2 * BATCH_MOST
+"""Of more tasks than these the error does not say how many."""
+
+
+@cache
+def _cut_of(most: int) -> Callable[[bytearray], Any]:
+    """Return what cuts a list of so many members at most, and raises ValidationError for a longer one. It takes
+    5 ms to make."""
+    places = [(f"place_{number}", Raw | UnsetType, UNSET) for number in range(most)]
+    # The decoder stops at the first member behind the last place; a list with a bound is read to its end before that.
+    shape = msgspec.defstruct("_Places", places, array_like=True, forbid_unknown_fields=True)
+    return msgspec.json.Decoder(shape).decode
+
+
+_cut = _cut_of(BATCH_MOST)
 _decode_item = msgspec.json.Decoder(BatchItem).decode
 
 
@@ -86,7 +99,7 @@ def _texts_of(body: bytes) -> list[bytes]:
         try:
             places = msgspec.structs.astuple(_cut(buffer))
         except msgspec.ValidationError:
-            raise InvalidField("tasks", f"{_RULE}, got more") from None
+            raise InvalidField("tasks", f"{_RULE}, got {_counted(buffer)}") from None
     except RecursionError as error:
         raise InvalidRequest(Code.TOO_DEEP, reading.TOO_DEEP) from error
     buffer[:] = tasks  # its raw parts are views: give them the original bytes
@@ -94,6 +107,15 @@ def _texts_of(body: bytes) -> list[bytes]:
     if not texts:
         raise InvalidField("tasks", f"{_RULE}, got none")
     return texts
+
+
+def _counted(tasks: bytearray) -> str:
+    """Return how many members a list has, as an error shows it."""
+    try:
+        places = msgspec.structs.astuple(_cut_of(COUNTED_MOST)(tasks))
+    except msgspec.ValidationError:
+        return f"more than {COUNTED_MOST}"
+    return f"{len(places) - places.count(UNSET)}"
 
 
 def _item(text: bytes) -> BatchItem:

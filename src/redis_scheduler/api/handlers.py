@@ -94,7 +94,7 @@ class Api(Shards):
 
     async def _schedule_once(self, once: Once, task: NewTask) -> Response:
         wanted = once.task(task)
-        stored = stored_by(await self._places.once(wanted))
+        stored = stored_by(await self._places.once(wanted), once)
         found = Scheduled(stored.key, stored.key, rfc3339(stored.due_ms))
         return answer(found) if stored.key == task.key else replay(found)
 

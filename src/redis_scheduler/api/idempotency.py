@@ -38,13 +38,13 @@ class Once:
 
     def __init__(self, secret: bytes, key: bytes, mac: str, ids_listed: str | None) -> None:
         self._secret = secret
-        self._key = key
+        self.key = key
         self._mac = mac
         self._ids_listed = ids_listed
 
     def task(self, task: NewTask, place: int = 0) -> OnceTask:
         """Return a task of the request with its id; `place`: which of several it is, from 0."""
-        id_of_task = _text(hmac.digest(self._secret, b"%d %b" % (place, self._key), "sha256"))
+        id_of_task = _text(hmac.digest(self._secret, b"%d %b" % (place, self.key), "sha256"))
         return OnceTask(id_of_task, self._mac, task, self._ids_listed)
 
 
@@ -81,12 +81,13 @@ def _text(digest: bytes) -> str:
     return urlsafe_b64encode(digest[:_DIGEST_BYTES]).rstrip(b"=").decode()
 
 
-def stored_by(answer: StoredTask | OnceAnswer) -> StoredTask:
-    """Return the task that is stored for an id. Raises RequestRefused where this request stored none."""
+def stored_by(answer: StoredTask | OnceAnswer, once: Once) -> StoredTask:
+    """Return the task that is stored for an id of a request. Raises RequestRefused where this request stored none."""
     if answer is OnceAnswer.OTHER_CONTENT:
         raise RequestRefused(
             Code.IDEMPOTENCY_KEY_REUSED,
-            f"{_FIELD}: was given before, with another body, path or type: give each request a key of its own",
+            f"{_FIELD}: was given before, with another body, path or type: give each request a key of its own, got "
+            f"{quoted(once.key.decode('latin-1'))}",
             _FIELD,
         )
     if answer is OnceAnswer.TOKEN_FULL:

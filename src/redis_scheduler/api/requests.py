@@ -273,7 +273,7 @@ def check_own_key(key: str) -> None:
         raise InvalidField("key", f"must be none of the words of paths ({', '.join(RESERVED_KEYS)}), got {quoted(key)}")
     if is_made_here(key):
         error = "has the form of the keys that the service makes: give another, such as one with a colon in it"
-        raise InvalidField("key", error, Code.SERVICE_KEY)
+        raise InvalidField("key", f"{error}, got {quoted(key)}", Code.SERVICE_KEY)
 
 
 def task_key(request: Request) -> str:

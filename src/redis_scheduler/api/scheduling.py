@@ -205,7 +205,7 @@ async def _placed_once(
     found: list[ScheduledTask | BaseException] = []
     for answer in answers:
         try:
-            stored = answer if isinstance(answer, BaseException) else stored_by(answer)
+            stored = answer if isinstance(answer, BaseException) else stored_by(answer, once)
         except RequestRefused as error:
             stored = error
         found.append(stored if isinstance(stored, BaseException) else ScheduledTask(stored.key, rfc3339(stored.due_ms)))
