@@ -10,7 +10,7 @@ from redis_scheduler.store.keys import Keys
 from redis_scheduler.store.tag import tag_of
 from redis_scheduler.task.key import shards_of
 from tests.support.receiver import Receiver
-from tests.support.redis_process import redis_process
+from tests.support.redis_process import free_port, redis_process
 from tests.support.service import TOKEN, Process, client_of, run, serving
 from tests.support.several_redis import asked, cluster_of
 from tests.support.shards import scheduled_to_the_last
@@ -155,6 +155,47 @@ async def test_a_new_server_by_two_names_is_refused_and_nothing_is_left_there(tm
                 assert await asked(server, "KEYS", "*") == []
         async with serving(tmp_path, REDIS_URL=f"{other.url},{one.url}") as service, client_of(service) as client:
             await scheduled_to_the_last(client, "http://127.0.0.1:9/", 2)
+
+
+async def test_a_list_that_lacks_a_server_or_has_one_too_many_leaves_no_mark(tmp_path: Path) -> None:
+    """A mark in the wrong place would have the right list refused."""
+    async with (
+        redis_process(tmp_path / "one") as one,
+        redis_process(tmp_path / "other") as other,
+        redis_process(tmp_path / "last") as last,
+    ):
+        servers, absent = (one, other, last), f"redis://127.0.0.1:{free_port()}"
+        right = ",".join(server.url for server in servers)
+        async with serving(tmp_path, REDIS_URL=right) as service, client_of(service) as client:
+            keys = await scheduled_to_the_last(client, "http://127.0.0.1:9/", 3, 3_600)
+
+        async def marks() -> list[dict[bytes, bytes]]:
+            return [
+                {key: await asked(one, "GET", key) for key in await asked(one, "KEYS", "*:server")} for one in servers
+            ]
+
+        before = await marks()
+        file = tmp_path / "tasks.ndjson"
+        assert (await asyncio.to_thread(run, "export", str(file), REDIS_URL=right)).returncode == 0
+        for urls in (
+            f"{one.url},{last.url}",
+            f"{absent},{last.url}",
+            f"{one.url},{absent},{other.url},{last.url}",
+        ):
+            for command in (("doctor",), ("pause-all",), ("import", str(file)), ("export", str(tmp_path / "more"))):
+                done = await asyncio.to_thread(run, *command, REDIS_URL=urls)
+                assert done.returncode == 1, (command, done.stdout)
+                assert "redis-scheduler: " in done.stderr
+                assert "Traceback" not in done.stderr
+            process = Process(tmp_path, REDIS_URL=urls, API_AUTH=TOKEN)
+            assert await process.ended() == 1
+            assert "redis-scheduler: REDIS_URL: " in process.log
+            assert await marks() == before
+        async with serving(tmp_path, REDIS_URL=right) as service, client_of(service) as client:
+            await wait_until(lambda: client.accepts("http://127.0.0.1:9/"), "it serves")
+            for key in keys:
+                assert (await client.call("GET", f"/schedule/{key}"))[0] == 200
+            assert not service.events("redis-away")
 
 
 async def test_a_url_of_one_server_that_has_a_shard_of_several_is_refused_there(tmp_path: Path) -> None:

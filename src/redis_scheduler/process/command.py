@@ -1,5 +1,6 @@
 """What the commands beside the service have in common: a client of the Redis that the settings name."""
 
+import asyncio
 import contextlib
 import functools
 import getpass
@@ -20,7 +21,7 @@ from redis_scheduler.settings import Settings
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.generations import Generations, generations_of
 from redis_scheduler.store.journal import TEXT_LENGTH, Journal, Note, bounded
-from redis_scheduler.store.shard import shard_at
+from redis_scheduler.store.shard import Shard, shard_at
 from redis_scheduler.store.url import urls_of_shards
 
 Done = TypeVar("Done")
@@ -52,10 +53,16 @@ async def all_shards_of(
     async with redis_at(settings, serving) as url, contextlib.AsyncExitStack() as stack:
         clients: list[RedisClient] = []
 
-        async def connect(number: int) -> None:
-            clients.append(await stack.enter_async_context(shard_at(url, number, keys_at).connected(TIMEOUT_S)))
-
         servers = len(urls_of_shards(url))
+        if may_be_new and servers > 1:
+            # What is made marks the servers: so first the list must be right.
+            await asyncio.gather(*(_refuse_misplaced(shard_at(url, number, keys_at)) for number in range(servers)))
+
+        async def connect(number: int) -> None:
+            shard = shard_at(url, number, keys_at)
+            shard = shard if may_be_new else shard.only_looked_at()
+            clients.append(await stack.enter_async_context(shard.connected(TIMEOUT_S)))
+
         for number in range(max(shards, servers)):
             await connect(number)
         generations = await generations_of(clients, shards)
@@ -74,6 +81,17 @@ async def all_shards_of(
             if error.shard is not None:
                 error.args = (f"Shard {error.shard}: {error}",)
             raise
+
+
+async def _refuse_misplaced(shard: Shard) -> None:
+    """Raise WrongServer where the server is another shard's. Of one that is away nothing is known."""
+    async with shard.only_looked_at().connected(TIMEOUT_S) as client:
+        try:
+            await client.ensure_checked()
+        except WrongServer:
+            raise
+        except (StoreUnavailable, StoreFull):
+            pass
 
 
 async def in_each(

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 
 from redis_scheduler.errors import StartError, StoreFull, StoreUnavailable, WrongServer
 from redis_scheduler.logs import Events
@@ -116,8 +115,8 @@ async def _look_at_server(process: Process, number: int, url: str, only_looks: b
     """Mark the server of a shard as this shard's, unless it `only_looks`; return the keys that a first mark writes, as
     far as they are not there, or None if it does not answer. Raises StartError."""
     shard, outage, count = process.shard_at(number), process.outage_at(number), process.listed
-    if only_looks and shard.servers is not None:
-        shard = replace(shard, servers=replace(shard.servers, only_looks=True))
+    if only_looks:
+        shard = shard.only_looked_at()
     outage.must_check = True
     async with shard.connected(API_TIMEOUT_S, outage) as client:
         try:

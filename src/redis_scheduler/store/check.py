@@ -31,13 +31,13 @@ Execute = Callable[..., Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """The servers of REDIS_URL, a shard each: how many, and the keys of each shard. Of a single server, which has all
-    shards: the keys of each shard that there may be."""
+    """The servers of REDIS_URL, a shard each, or the one that has all: how many, and the keys of each shard that there
+    may be, since a server may be of one that the list lacks."""
 
     count: int
     keys: Sequence[Keys]
     only_looks: bool = False
-    """Nothing is written: it is not known yet whether the list is right."""
+    """No mark is left: it is not known yet whether the list is right, or nothing is to be made by it."""
 
 
 async def refusal_of(keys: Keys, execute: Execute, evaluate: Execute, servers: Servers | None) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redis_scheduler.metrics.meter import UNREAD, Meter
 from redis_scheduler.store.check import Servers
@@ -22,6 +22,10 @@ class Shard:
     keys: Keys
     servers: Servers | None = None
     """Those of all shards, or the one that has all; None in a cluster."""
+
+    def only_looked_at(self) -> "Shard":
+        """Return the same, for clients that leave no mark at its server."""
+        return self if self.servers is None else replace(self, servers=replace(self.servers, only_looks=True))
 
     def client(
         self, timeout_s: float, outage: Outage | None = None, meter: Meter = UNREAD, replicas: int = 0
@@ -47,8 +51,7 @@ class Shard:
 def shard_at(redis_url: str, number: int, keys_at: Callable[[int], Keys]) -> Shard:
     """Return the shard of a number, by REDIS_URL. `keys_at` gives the keys of a number."""
     urls = urls_of_shards(redis_url)
-    if len(urls) > 1:
-        return Shard(urls[number], keys_at(number), Servers(len(urls), [keys_at(one) for one in range(len(urls))]))
     if location_of(urls[0]).kind == "cluster":
         return Shard(urls[0], keys_at(number))
-    return Shard(urls[0], keys_at(number), Servers(1, [keys_at(one) for one in range(SHARDS_MOST)]))
+    servers = Servers(len(urls), [keys_at(one) for one in range(SHARDS_MOST)])
+    return Shard(urls[number if len(urls) > 1 else 0], keys_at(number), servers)
