@@ -54,7 +54,7 @@ class Places:
         refresh: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._clients = clients
-        self._make = partial(ShardCalls, name=name, timing=timing, limits=limits, clients=clients)
+        self._make = partial(ShardCalls, name=name, timing=timing, limits=limits, clients=clients, warned=set())
         self._calls = list(map(self._make, clients))
         self.generations = generations or Generations.of(len(clients))
         self._refresh = refresh

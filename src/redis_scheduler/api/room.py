@@ -123,10 +123,16 @@ class Room:
 
     `reserve`: the share of Redis' memory that nothing new may take; 0 turns all of this off. `retention` drops what
     gives way. `clients`: those of all shards, of which some may be on the same server and take of its memory, too.
+    `warned`: the servers that the log has warned of, for all of these together.
     """
 
     def __init__(
-        self, client: RedisClient, reserve: float, retention: Retention, clients: Sequence[RedisClient] = ()
+        self,
+        client: RedisClient,
+        reserve: float,
+        retention: Retention,
+        clients: Sequence[RedisClient],
+        warned: set[str],
     ) -> None:
         self._client = client
         self._reserve = reserve
@@ -138,7 +144,7 @@ class Room:
         self._taken_bytes = 0
         """By this process, since Redis was asked."""
         self._look_at = 0.0
-        self._has_warned = False
+        self._warned = warned
         self._looking: asyncio.Task[None] | None = None
         self._giving_way: asyncio.Task[None] | None = None
 
@@ -195,11 +201,12 @@ class Room:
             logger.warning("gave-way", **fields)
 
     def _tell(self) -> None:
-        memory = self._memory
+        memory, server, shard = self._memory, self._client.server, self._client.outage.shard
         fields = {"used_bytes": memory.used_bytes, "most_bytes": memory.most_bytes, "used": round(memory.share, 3)}
-        if memory.share > WARN_SHARE and not self._has_warned:
-            self._has_warned = True
+        fields |= {} if shard is None else {"shard": shard}
+        if memory.share > WARN_SHARE and server not in self._warned:
+            self._warned.add(server)
             logger.warning("redis-memory", **fields)
-        elif memory.share < CALM and self._has_warned:
-            self._has_warned = False
+        elif memory.share < CALM and server in self._warned:
+            self._warned.discard(server)
             logger.info("redis-memory-well", **fields)

@@ -49,9 +49,15 @@ class ShardCalls:
     """The writes and views of a shard. Requests submit to its batches: of these one call of each kind is under way."""
 
     def __init__(
-        self, client: RedisClient, name: str, timing: Timing, limits: Limits, clients: Sequence[RedisClient] = ()
+        self,
+        client: RedisClient,
+        name: str,
+        timing: Timing,
+        limits: Limits,
+        clients: Sequence[RedisClient],
+        warned: set[str],
     ) -> None:
-        """`clients`: those of all shards, whose number may grow."""
+        """`clients`: those of all shards, whose number may grow. `warned`: see `Room`."""
         self.writes = Writes(client, name, timing, limits.kept)
         self.retention = Retention(client, limits.kept, timing)
         self.keeps_results = limits.kept.result_ttl_ms > 0
@@ -60,7 +66,7 @@ class ShardCalls:
         self.workers = Workers(client)
         self._limits = limits
         limit = timing.batch_limit
-        self._room = Room(client, limits.memory_reserve, self.retention, clients)
+        self._room = Room(client, limits.memory_reserve, self.retention, clients, warned)
         self.names = NameRoom(client, limits.labels_most)
         self.once = Batcher(self._schedule_once, limit, lambda once: task_size(once.task))
         self.stored_once = Batcher(self._stored_once, limit)

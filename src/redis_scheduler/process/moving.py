@@ -155,7 +155,7 @@ class _Import:
         self._moves = [Moves(client, process_name()) for client in clients]
         self._clients = clients
         self._generations = generations
-        self._calls = ShardCalls(clients[0], process_name(), DEFAULT, limits)
+        self._calls = ShardCalls(clients[0], process_name(), DEFAULT, limits, (), set())
         self._dead_before_ms = dead_before_ms
         self._replaces = replaces
         self._is_dry = is_dry
