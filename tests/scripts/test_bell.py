@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import redis.asyncio
@@ -15,6 +16,7 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 from tests.scripts.states import (
     Task,
     ask,
+    awaiting,
     change,
     dead,
     failed,
@@ -188,6 +190,27 @@ async def test_what_goes_straight_to_the_queue_or_keeps_its_time_does_not_ring(
         await store.schedule([new_task(0)])
         await store.update([await change(store, task)])
     assert rings == []
+
+
+@pytest.mark.parametrize("later", [waiting, awaiting])
+async def test_who_made_the_steps_and_is_full_rings_once_for_others(
+    later: Callable[[Store], Awaitable[Task]], client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    """What came while it made them has rung for nobody, and others over eight shards look after four seconds."""
+    timing = replace(DEFAULT.over(8), sweep_waiting_interval_ms=500)  # on a slow machine, too, it comes within that
+    stepping, asleep = (Store(client, name, timing) for name in ("worker-a", "worker-b"))
+    assert (await asleep.look(10)).wait_s == 4
+    await plan_sweep(stepping)
+    await waiting(stepping)
+    async with heard(raw) as rings:
+        await stepping.look(10)
+        await later(stepping)
+    assert rings == [], "steps are made"
+    async with heard(raw) as rings:
+        for _ in range(5):
+            await asyncio.sleep((await stepping.look(0)).wait_s)
+    assert rings == [LOOK]
+    assert (await asleep.look(10)).wait_s == 0.5, "it makes the steps now"
 
 
 async def test_promote_and_cancel_do_not_ring(store: Store, raw: redis.asyncio.Redis) -> None:

@@ -6,7 +6,7 @@
 -- beside another that lost its worker: entries beside a task that kills its workers have lost as many, and must not be
 -- buried with it. The second of two such entries is passed over: it stays claimable, and the claim is not counted.
 -- Tasks whose acknowledgement did not come in time are queued: whoever claims one writes that the attempt has failed.
--- KEYS   queue entries sweep awaiting pause_all due workers
+-- KEYS   queue entries sweep awaiting pause_all due workers bell
 -- ARGV   group consumer waiting window_ms limit# (0, or whatever it is while all is paused: only say that this worker
 --        lives) lease_idle_ms (idle time that a lease starts at) void_after_ms# (Redis time after which this call is
 --        void: it was stuck on the way while leases ran out) waiting_interval_ms# idle_interval_ms# look_interval_ms#
@@ -24,6 +24,8 @@
 --        one of them lost its worker, also what this consumer has in flight, once. Once the clock was set back all that
 --        waits, once: 10 ms for 1,000.
 -- Twice  a resend makes the next step; what the first took is listed under the consumer's pending entries.
+-- Rings  for a look of others, once, where nobody makes the steps any more, since who did may take nothing; only where
+--        others look seldom.
 -- Full   XAUTOCLAIM, HDEL or ZREM of nothing is the first write.
 --- include clock fields foreign queued_from clock_set
 --- names
@@ -39,6 +41,10 @@ local function held_counts()
     end
   end
   return counts, own, pending[1]
+end
+
+local function is_any_waiting()
+  return redis.call('XPENDING', queue, group, '-', '+', 1, waiting)[1]
 end
 
 -- A foreign key in its place is for the promotion to say.
@@ -91,6 +97,15 @@ local function answer(taken, must_wait_ms, rewind, lost)
   return {taken, must_wait_ms, now, rewind, lost, limits_set, due_ms, is_all_paused and 1 or 0, own}
 end
 
+-- Who parked what waits or awaits may have rung for nobody, since somebody made the steps who may take nothing now.
+local function pass_on()
+  local is_late = look_by_ms > 0 and number_of(state[2]) > 0 and wait_ms < -waiting_interval_ms
+  if is_late and (is_any_waiting() or redis.pcall('ZRANGE', awaiting, 0, 0)[1]) then
+    redis.call('HSET', sweep, 'next_ms', 0)
+    redis.pcall('PUBLISH', bell, 'look')
+  end
+end
+
 -- Only a worker that has joined, and not left, however slow its way here is. A full Redis refuses no removal, and
 -- nothing behind it.
 redis.pcall('ZREM', workers, '')
@@ -107,6 +122,9 @@ end
 if limit == 0 or is_all_paused then
   redis.call('HDEL', sweep, 'seen_ms')
   note_seen(now)
+  if not is_all_paused then
+    pass_on()
+  end
   return answer({}, is_all_paused and look_interval_ms or waiting_interval_ms, must_rewind, {})
 end
 -- A retry or a release brings the next step forward, but does not end the hold.
@@ -185,7 +203,7 @@ end
 
 if cursor ~= '0-0' then
   wait_ms = #ids >= limit and #taken > 0 and 0 or step_interval_ms
-elseif redis.call('XPENDING', queue, group, '-', '+', 1, waiting)[1] then
+elseif is_any_waiting() then
   wait_ms = waiting_interval_ms
 else
   local first = redis.pcall('ZRANGE', awaiting, 0, 0, 'WITHSCORES')[2]
