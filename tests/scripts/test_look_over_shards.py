@@ -36,6 +36,17 @@ async def test_over_many_shards_looks_are_far_apart_while_nothing_is_pending_or_
     assert (await store.look(10)).wait_s == DEFAULT.sweep_idle_interval_ms / 1000
 
 
+async def test_who_serves_one_shard_draws_nobody_who_serves_many_to_its_pace(client: RedisClient) -> None:
+    often, seldom = Store(client, "worker-a"), Store(client, "worker-b", MANY)
+    assert (await often.look(10)).wait_s == DEFAULT.sweep_idle_interval_ms / 1000
+    assert (await seldom.look(10)).wait_s == MANY.look_interval_ms / 1000
+    await awaiting(often)
+    await often.look(10)
+    assert (await seldom.look(10)).wait_s <= DEFAULT.sweep_idle_interval_ms / 1000
+    await in_delivery(often)
+    assert (await seldom.look(10)).wait_s <= DEFAULT.sweep_idle_interval_ms / 1000
+
+
 async def test_over_many_shards_what_awaits_is_looked_at_every_second(client: RedisClient) -> None:
     store = Store(client, "worker-a", MANY)
     await awaiting(store)

@@ -85,11 +85,15 @@ local function is_gap()
   return now - seen_ms > gap_ms
 end
 
+local function promise_look(at_ms)
+  look_by_ms = math.max(look_by_ms, at_ms + look_interval_ms)
+  redis.call('HSET', sweep, 'look_by_ms', string.format('%.0f', look_by_ms))
+end
+
 local function note_seen(at_ms, ...)
   redis.call('HSET', sweep, 'seen_ms', string.format('%.0f', at_ms), 'clock_ms', clock_ms, ...)
   if look_by_ms > 0 or look_interval_ms > idle_interval_ms then
-    look_by_ms = math.max(look_by_ms, at_ms + look_interval_ms)
-    redis.call('HSET', sweep, 'look_by_ms', string.format('%.0f', look_by_ms))
+    promise_look(at_ms)
   end
 end
 
@@ -131,6 +135,11 @@ end
 wait_ms = math.max(wait_ms, number_of(state[3]) - now)
 -- Further away than any interval, so foreign hands set it: sweep now.
 if wait_ms > 0 and wait_ms <= math.max(hold_ms, look_interval_ms) then
+  -- Others that look more often make the steps, and draw nobody to their pace while nothing is to be found.
+  if look_interval_ms > idle_interval_ms and pending == 0 and not redis.pcall('ZRANGE', awaiting, 0, 0)[1] then
+    promise_look(now)
+    wait_ms = math.max(wait_ms, look_interval_ms)
+  end
   return answer({}, wait_ms, 0, {})
 end
 
