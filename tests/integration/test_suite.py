@@ -262,3 +262,45 @@ def test_what_a_failed_test_left_behind_fails_no_other(tmp_path: Path) -> None:
     command, surroundings = written(LEAVES, tmp_path)
     printed = ran_through(command, surroundings)
     assert "1 failed, 1 passed" in printed, printed
+
+
+TRIED = Path(__file__).parents[2] / ".ci/tried"
+TO_BE_TRIED = """
+import os
+import pytest
+
+case, beside = os.environ["CASE"], "PYTEST_XDIST_WORKER" in os.environ
+if case == "is not collected":
+    assert not beside
+
+def test_first():
+    if case == "dies, and what follows is not run" and beside:
+        os._exit(1)
+    assert case != "fails" and (case != "fails beside others" or not beside)
+
+@pytest.mark.parametrize("number", range(9))
+def test_others(number):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("case", "is_tried", "code"),
+    [
+        ("fails beside others", True, 0),
+        ("fails", True, 1),
+        ("is not collected", False, 2),
+        ("dies, and what follows is not run", False, 2),
+    ],
+)
+def test_what_fails_in_ci_is_run_once_more_alone_unless_others_were_not_run(
+    case: str, is_tried: bool, code: int, tmp_path: Path
+) -> None:
+    command, surroundings = written(TO_BE_TRIED, tmp_path)
+    (tmp_path / "test_other.py").write_text("def test_other():\n    pass\n")
+    surroundings["env"]["CASE"] = case
+    arguments = ["test_other.py", "--numprocesses=1", "--max-worker-restart=0"]
+    done = subprocess.run(
+        [TRIED, *command, *arguments], **surroundings, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert ("== once more" in done.stdout, done.returncode) == (is_tried, code), done.stdout
