@@ -191,8 +191,9 @@ $(VENV)/.browser: $(VENV)/.development
 	@touch $@
 
 .PHONY: browser-test
+browser-test: PARALLEL := --numprocesses=3 --maxschedchunk=1
 browser-test: $(VENV)/.browser ## Look at every page of the dashboard in a real browser (needs Chromium)
-	@BROWSER=1 $(PYTEST) tests/browser
+	@BROWSER=1 $(PYTEST) $(PARALLEL) tests/browser
 
 .PHONY: pictures
 pictures: $(VENV)/.browser ## Take the pictures in docs/pictures anew (needs Chromium)

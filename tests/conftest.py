@@ -148,7 +148,7 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     reported.add(report.nodeid)
-    if report.when == "call" and report.duration > LONG_S and not {"quiet", "long"} & report.keywords.keys():
+    if report.when == "call" and report.duration > LONG_S and not {"alone", "quiet", "long"} & report.keywords.keys():
         long_ones.append(f"{report.nodeid} took {report.duration:.0f} s")
 
 

@@ -61,16 +61,17 @@ async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
             yield found
 
 
+@pytest.mark.alone
 async def test_each_page_is_there_at_once(browser: Browser) -> None:
     slow = {}
     for path in PAGES:
-        took = []
-        for _ in range(3):
+        took: list[float] = []
+        while len(took) < 3 and min(took, default=MOST_S + 1) > MOST_S:
+            await asyncio.sleep(1.1)  # so that it is read anew
             began = time.perf_counter()
             page = await browser.get(f"/ui/{path}")
             took.append(time.perf_counter() - began)
             assert page.status == 200
-            await asyncio.sleep(1.1)  # so that it is read anew
         if min(took) > MOST_S:
             slow[path] = min(took)
     assert slow == {}

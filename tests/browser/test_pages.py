@@ -29,6 +29,7 @@ PAGES = (
 )
 
 
+@pytest.mark.long
 async def test_each_page_is_clean(eyes: Eyes, look: tuple[str, int]) -> None:
     PICTURES.mkdir(exist_ok=True)
     wrong: list[str] = []

@@ -104,6 +104,7 @@ async def test_of_each_page(shopping: Eyes) -> None:
     assert shopping.complaints == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in OUTAGES if f"outage-{name}.webp" in SHOWN])
 async def test_of_an_outage_and_its_remedy(name: str, tmp_path: Path) -> None:
     if not can_stage(name):

@@ -153,6 +153,7 @@ async def test_in_names_that_other_hands_wrote_into_redis(
             assert [one.text for one in strangers.written if one.known not in text] == []
 
 
+@pytest.mark.long
 async def test_on_the_page_of_a_task_with_its_answers_and_in_errors(eyes: Eyes, strangers: Strangers) -> None:
     await eyes.sign_in()
     for one in strangers.written:
@@ -177,6 +178,7 @@ async def test_in_the_name_of_who_is_signed_in(eyes: Eyes, strangers: Strangers)
         await eyes.page.context.clear_cookies()
 
 
+@pytest.mark.long
 async def test_in_an_address(eyes: Eyes, strangers: Strangers) -> None:
     await eyes.sign_in()
     for one in strangers.written:
