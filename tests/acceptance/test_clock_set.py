@@ -82,6 +82,48 @@ async def test_a_tasks_own_delays_go_on_where_they_were(restarts: bool, receiver
     assert max(late.values()) < 2.5 + SHARDS // 2 + (PARKED_S if restarts else 0)
 
 
+async def test_what_waits_comes_after_its_delay_though_the_clock_is_set_back_twice_at_once(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    """The second time, the worker has brought forward some of them since the first."""
+    clock, count, delay_s = SettableClock(tmp_path, STEP_S), 200, 8.0
+
+    async def behave(request: web.Request) -> web.Response:
+        return web.Response(status=500 if request.headers["Schedule-Attempt"] == "1" else 200)
+
+    receiver.behaviour = behave
+    async with redis_process(tmp_path / "redis", environment=clock.environment) as server, audited(server.url):
+        there = {"REDIS_URL": server.url}
+        async with serving(tmp_path, "api", **there) as api, client_of(api) as client:
+            worker = Process(tmp_path, "worker", module=MODULE, BATCH_LIMIT="5", **WORKER, **there)
+            await worker.started()
+            task = {"webhook": receiver.url, "ttl": 0, "retry_time": delay_s}
+            assert (await client.call("POST", "/schedules", json={"tasks": count * [task]}))[0] == 200
+            async with redis.asyncio.Redis.from_url(server.url) as raw:
+
+                async def deferred() -> bool:
+                    return sum([await raw.zcard(keys.due) for keys in KEYS_OF_SHARDS]) == count
+
+                async def walks() -> bool:
+                    places = [await raw.hget(keys.sweep, "rewound") for keys in KEYS_OF_SHARDS]
+                    return any(b"due" in (place or b"") for place in places)
+
+                await wait_until(deferred, "all are deferred", 30)
+                clock.set(STEP_S / 2)
+                await wait_until(walks, "some are brought forward")
+                clock.set(0)
+                assert await walks(), "not all"
+            await wait_until(lambda: len(receiver.arrivals) == 2 * count, "each has made its second attempt", 60)
+            await client.drained()
+            await worker.stop()
+    begun: dict[str, list[float]] = {}
+    for arrival in receiver.arrivals:
+        begun.setdefault(arrival.key, []).append(arrival.at)
+    waited_s = [second - first for first, second in begun.values()]
+    assert min(waited_s) >= delay_s
+    assert max(waited_s) < 2 * delay_s
+
+
 async def test_a_series_fires_once_for_each_time_though_the_clock_is_set_back_and_forward(
     receiver: Receiver, tmp_path: Path
 ) -> None:

@@ -125,8 +125,8 @@ async def test_a_retry_keeps_the_rest_of_its_delay(make: states.Maker, store: St
     else:
         rest_ms = RETRY_DELAY_MS
     await store.pause([task.key])
-    # What is deferred may come a ms later.
-    assert -rest_ms - 1 <= await score_of(raw, task) < TOLERANCE_MS - rest_ms
+    # What is deferred may come 2 ms later.
+    assert -rest_ms - 2 <= await score_of(raw, task) < TOLERANCE_MS - rest_ms
     # As if it had been paused for an hour: that does not count.
     await ask(raw, "ZADD", KEYS.paused, -rest_ms, task.key)
     before_ms = redis_ms(await ask(raw, "TIME"))
@@ -141,7 +141,7 @@ async def test_what_was_due_comes_at_once(make: states.Maker, store: Store, raw:
     await store.pause([task.key])
     assert (await store.promote()).moved == 0
     await store.resume([task.key])
-    assert redis_ms(await ask(raw, "TIME")) - (await due_ms(raw, task.key) or 0) in range(-2, TOLERANCE_MS)
+    assert redis_ms(await ask(raw, "TIME")) - (await due_ms(raw, task.key) or 0) in range(-3, TOLERANCE_MS)
 
 
 async def test_what_is_run_comes_before_all_that_is_due_later(store: Store, raw: Redis) -> None:

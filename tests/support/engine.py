@@ -7,11 +7,11 @@ variables.
     service …   the service itself, as `redis-scheduler …`
     worker …    the same, as `redis-scheduler worker …`
 
-LEASE_MS, WINDOW_MS, RETIRE_IDLE_MS, RETIRE_INTERVAL_S, BUFFER_BYTES, REJOIN_INTERVAL_S, STALE_S, CHILD_END_S (a
-supervisor's `end_s`) and SERVER_STOP_S (the private Redis' `stop_s`) shorten what the product takes, so that a case
-need not wait for it; a lease is still renewed three times. OPEN_FILES is how many files the process may have open.
-With LONG_OWN_LEASE a worker takes its leases for as long as ever, whatever Redis was told. With UNWATCHED it delivers
-alerts, and looks for nothing to tell: the test does.
+LEASE_MS, WINDOW_MS, BATCH_LIMIT, RETIRE_IDLE_MS, RETIRE_INTERVAL_S, BUFFER_BYTES, REJOIN_INTERVAL_S, STALE_S,
+CHILD_END_S (a supervisor's `end_s`) and SERVER_STOP_S (the private Redis' `stop_s`) shorten what the product takes, so
+that a case need not wait for it; a lease is still renewed three times. OPEN_FILES is how many files the process may
+have open. With LONG_OWN_LEASE a worker takes its leases for as long as ever, whatever Redis was told. With UNWATCHED it
+delivers alerts, and looks for nothing to tell: the test does.
 """
 
 import asyncio
@@ -53,6 +53,8 @@ def _shortened() -> Timing:
         timing = replace(timing, lease_ms=lease_ms, renew_interval_s=interval_s, recovery_interval_s=interval_s)
     if window_ms := int(os.environ.get("WINDOW_MS", "0")):
         timing = replace(timing, window_ms=window_ms)
+    if batch_limit := int(os.environ.get("BATCH_LIMIT", "0")):
+        timing = replace(timing, batch_limit=batch_limit)
     if idle_ms := int(os.environ.get("RETIRE_IDLE_MS", "0")):
         timing = replace(timing, retire_idle_ms=idle_ms)
     if os.environ.get("LONG_OWN_LEASE"):

@@ -154,9 +154,9 @@ class Keys:
     sweep: str
     """HASH cursor, next_ms, seen_ms, held_until_ms: where the sweep of the pending list stands, when its next step is
     due, when a worker was last heard of, and until when a gap in that holds the sweep. clock_ms: the greatest time that
-    a sweep or a retry has seen; step_ms, rewind_from_ms, rewound: once the clock was set back, by how much, and
-    where the rewind of `due` stands. limits, round_ms, round_from: when limits were set last, and where the round
-    through the lines stands; salt: by which limits find their lines."""
+    a sweep or a retry has seen; step_ms, rewind_from_ms, rewound: once the clock was set back, by how much (the last
+    step first, where there are two), and where the rewind of `due` stands. limits, round_ms, round_from: when limits
+    were set last, and where the round through the lines stands; salt: by which limits find their lines."""
 
     results: str
     """HASH number, until_ms, bytes: which segment of summaries is written, until when, and what it holds."""

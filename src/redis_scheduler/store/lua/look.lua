@@ -27,7 +27,7 @@
 -- Rings  for a look of others, once, where nobody makes the steps any more, since who did may take nothing; only where
 --        others look seldom.
 -- Full   XAUTOCLAIM, HDEL or ZREM of nothing is the first write.
---- include clock fields foreign queued_from clock_set
+--- include clock fields foreign queued_from clock_set steps
 --- names
 
 -- How many entries each other worker holds, how many this one does, and how many are pending in all.
@@ -71,7 +71,7 @@ local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms', '
   'look_by_ms')
 local limits_set = state[6] or ''
 local wait_ms, seen_ms = number_of(state[2]) - now, state[4] and number_of(state[4])
-local must_rewind = number_of(state[5]) > 0 and 1 or 0
+local must_rewind = #steps_of(state[5]) > 0 and 1 or 0
 -- When the latest look is due that any worker has promised, where one looks less often than every second. All judge a
 -- gap by it, so that whoever looks often takes no other's interval for one. Foreign hands set it where it is further
 -- away than any interval.

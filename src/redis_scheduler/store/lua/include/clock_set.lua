@@ -54,11 +54,13 @@ local function notice_clock_set(queue, group, waiting, window_ms, sweep, now, le
   for _, hash in ipairs({...}) do
     redis.call('HLEN', hash)
   end
+  local unfinished = redis.call('HMGET', sweep, 'step_ms', 'rewind_from_ms')
   -- A removal first, so that a full Redis does not refuse what follows.
   redis.call('HDEL', sweep, 'clock_ms', 'cursor', 'next_ms', 'seen_ms', 'held_until_ms', 'look_by_ms', 'rewound')
   window_ms = tonumber(window_ms)
   set_delays_right(queue, group, waiting, window_ms, math.min(window_ms, parked_ms or window_ms), now, set_back_ms)
-  redis.call('HSET', sweep, 'clock_ms', string.format('%.0f', now), 'step_ms', string.format('%.0f', set_back_ms),
-    'rewind_from_ms', string.format('%.0f', now + set_back_ms), 'set_back_times', number_of(state[3]) + 1)
+  redis.call('HSET', sweep, 'clock_ms', string.format('%.0f', now), 'step_ms',
+    string.format('%.0f %s', set_back_ms, unfinished[1] or ''), 'rewind_from_ms',
+    string.format('%.0f', math.max(greatest_ms, number_of(unfinished[2]))), 'set_back_times', number_of(state[3]) + 1)
   return string.format('%.0f', now), parked_ms or 0
 end

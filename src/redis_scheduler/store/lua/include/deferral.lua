@@ -2,9 +2,9 @@
 -- else comes at the time in its record, which its client was told. Once Redis' clock was set back, the rewind brings
 -- forward what was deferred before and leaves what was deferred since. Their times tell them apart. To be included
 -- after `foreign`.
--- Returns two functions: the first makes the time of one task, at most a ms later than asked for; the second keeps the
+-- Returns two functions: the first makes the time of one task, at most 2 ms later than asked for; the second keeps the
 -- longest delay, so that the rewind knows where to end, and is to be called behind a write.
---- include parity
+--- include steps
 local function deferral(sweep, now)
   local state = redis.call('HMGET', sweep, 'clock_ms', 'set_back_times', 'deferred_ms')
   -- A sweep may be about to notice that the clock was set back.
