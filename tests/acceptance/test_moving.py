@@ -8,6 +8,7 @@ import logging
 import os
 import stat
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,43 @@ async def test_what_comes_over_is_delivered_under_its_key_as_it_was(
         await client.drained()
     assert {arrival.key: arrival.body for arrival in receiver.arrivals} == {key: b'{"n": 1}', plain: b""}
     assert await assert_sound(redis_url, OTHER) == 0
+
+
+async def test_a_series_that_was_told_to_run_makes_that_occurrence_where_it_comes_over(
+    redis_url: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Whether it was due already when it was told, paused since, or neither; and its own times stay."""
+    there, keys = {"REDIS_URL": redis_url, "NAMESPACE": OTHER}, {}
+    async with serving(tmp_path, "api", REDIS_URL=redis_url) as api, client_of(api) as client:
+        for name, ttl, verbs in (
+            ("alone", FAR_S, ()),
+            ("told", FAR_S, ("run",)),
+            ("paused", FAR_S, ("run", "pause")),
+            ("due", 0, ("run",)),
+        ):
+            key = await client.schedule(receiver.url + name, ttl, repeat={"every": FAR_S})
+            keys[key] = name
+            for verb in verbs:
+                assert (await client.call("POST", f"/schedule/{key}/{verb}"))[0] == 200
+    lines = await exported(tmp_path / "a", REDIS_URL=redis_url)
+    assert {keys[key] for key, line in lines.items() if line.get("run")} == {"told", "paused", "due"}
+    await command(0, "import", str(tmp_path / "a"), **there)
+    # As it came over, so it goes on.
+    moved = await exported(tmp_path / "b", **there)
+    assert {key for key, line in moved.items() if line.get("run")} == {key for key in keys if keys[key] != "alone"}
+    async with serving(tmp_path, **there) as service, client_of(service) as client:
+        await wait_until(lambda: len(receiver.arrivals) == 3, "two told series, and the one that was due")
+        [paused] = [key for key, name in keys.items() if name == "paused"]
+        assert (await client.call("POST", f"/schedule/{paused}/resume"))[0] == 200
+        await wait_until(lambda: len(receiver.arrivals) == 4, "the paused one, too")
+        for key in keys:
+            status, content = await client.call("GET", f"/schedule/{key}")
+            assert status == 200
+            later_s = FAR_S if keys[key] == "due" else 0
+            assert at_ms(content["data"]["info"]["due"]) - at_ms(lines[key]["due"]) == later_s * 1000
+            assert (await client.call("DELETE", f"/schedule/{key}"))[0] == 200
+        await client.drained()
+    assert Counter(arrival.path for arrival in receiver.arrivals) == {"/told": 1, "/paused": 1, "/due": 2}
 
 
 @pytest.mark.long

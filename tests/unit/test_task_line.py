@@ -276,6 +276,9 @@ GOOD = {"key": KEY, "due": "2030-01-01T00:00:00.000Z", "state": "scheduled", "we
                 ({"every": 5, "tz": "UTC"}, 'tz: has no effect without cron, got "UTC"'),
             ]
         ],
+        ({"run": True}, "run: is said of a series alone"),
+        ({"run": True, "repeat": {"every": 60}, "ack": True, "acknowledged": "done"}, "run: is said of a series alone"),
+        ({"run": False, "repeat": {"every": 60}}, "run: must be true where it is given, got false"),
         ({"acknowledged": "done"}, "acknowledged: is said of a task with ack"),
         ({"again": 1}, "again: is said of a task without again_most"),
         ({"again_most": 3, "again": -1}, "again: must be a whole number from 0 to 1000000, got -1"),
@@ -314,6 +317,37 @@ def test_blanks_between_members_are_no_fault() -> None:
     assert moved_of(json.dumps(GOOD, indent=1).encode(), 0) == moved_of(
         json.dumps(GOOD, separators=(",", ":")).encode(), 0
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "expires_ms", "entry", "place", "at_ms"),
+    [
+        ("scheduled", DUE_MS - 7_000, None, "due", DUE_MS - 7_000),
+        ("queued", DUE_MS, f"{DUE_MS - 5_000}-3", "due", DUE_MS - 5_000),
+        ("in delivery", DUE_MS, f"{DUE_MS + 5_000}-0", "due", DUE_MS),
+        ("queued", DUE_MS, "other hands", "due", DUE_MS),
+        ("paused", DUE_MS, None, "paused", 0),
+        ("dead", None, None, "dead", DUE_MS + 9),
+    ],
+)
+def test_a_series_that_was_told_to_run_comes_back_so_at_the_time_of_that(
+    state: str, expires_ms: int | None, entry: str | None, place: str, at_ms: int
+) -> None:
+    raw = b'{"due":%d' % DUE_MS + record_tail("http://a/", NO_TTL, None, None, Options(repeat=Repeat(every=60)))
+    series = Stored(KEY, raw, read_record(raw), 0, None, state, expires_ms, DUE_MS + 9 if state == "dead" else None)
+    series.entry, series.is_told_to_run = entry, True
+    moved = moved_of(line_of(series), 0)
+    assert (moved.place, moved.at_ms, moved.due_ms, moved.failure) == (place, at_ms, DUE_MS, b"0! ")
+    # A version before told to run by the time alone.
+    series.is_told_to_run = False
+    assert b'"run"' not in line_of(series)
+    assert moved_of(line_of(series), 0).failure == b""
+
+
+def test_a_task_that_is_no_series_any_more_was_not_told_to_run() -> None:
+    task = stored()
+    task.is_told_to_run = True
+    assert line_of(task) == line_of(stored())
 
 
 @pytest.mark.parametrize("failure", [b"5", b"x", b'{"error":5}', b'{"error":"' + b"x" * 65_536 + b'","elapsed_ms":1}'])

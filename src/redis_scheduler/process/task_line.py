@@ -4,10 +4,10 @@
 
 `due` is the intended time; without `ttl` the task was given it as a point in time. `next` is when it fires next if that
 is another time, `acknowledged` what a receiver has said and no worker has written yet, `died` when a dead letter died,
-`left_ms` what was left of a delay when it was paused, `again` how often its receiver wanted it again. What
-would not stay byte for byte on a line of JSON is `data_base64` instead of `data`; a task may have `body` or
-`body_base64` instead. Members that have their default are left out. A series has its `progress`, a task that it made
-its `occurrence`. `token` is the id of the token with rights whose task it is.
+`left_ms` what was left of a delay when it was paused, `again` how often its receiver wanted it again. What would not
+stay byte for byte on a line of JSON is `data_base64` instead of `data`; a task may have `body` or `body_base64`
+instead. Members that have their default are left out. A series has its `progress`, and `run` if it was told to run and
+has not yet; a task that it made has its `occurrence`. `token` is the id of the token with rights whose task it is.
 """
 
 import base64
@@ -68,6 +68,7 @@ class _Line(Options, frozen=True):
     died: str | None = None
     left_ms: int = 0
     acknowledged: str | None = None
+    run: bool = False
     last_failure: Raw | None = None
     type: str | None = None
     token: str | None = None
@@ -78,6 +79,7 @@ class _Line(Options, frozen=True):
 
 _encode = msgspec.json.Encoder().encode
 _ENDS_LINE = re.compile(rb"[\r\n]")
+_QUEUED = re.compile("[0-9]{1,15}")
 
 
 def unwritable(stored: Stored) -> str | None:
@@ -96,6 +98,7 @@ def unwritable(stored: Stored) -> str | None:
 def line_of(stored: Stored) -> bytes:
     """Return a task that can be written as a line, with its end."""
     record, failure = stored.record, stored.failure
+    is_told_to_run = stored.is_told_to_run and record.options.repeat is not UNSET
     data = record.data
     is_plain = data is not None and _is_one_line(data)
     if failure is not None:
@@ -109,12 +112,11 @@ def line_of(stored: Stored) -> bytes:
         ttl=UNSET if record.ttl == NO_TTL else record.ttl,
         attempts=stored.attempts,
         again=record.again if record.options.again_most else 0,
-        next=None
-        if stored.state == AWAITING or stored.expires_ms in (None, record.due)
-        else rfc3339(stored.expires_ms or 0),
+        next=_next(stored, is_told_to_run),
         died=None if stored.died_ms is None else rfc3339(stored.died_ms),
         left_ms=stored.left_ms,
         acknowledged=said_by_mark(stored.mark),
+        run=is_told_to_run,
         last_failure=None if failure is None else Raw(failure),
         type=record.type,
         token=record.token,
@@ -127,6 +129,15 @@ def line_of(stored: Stored) -> bytes:
     if data is None or not is_plain:
         return head + b"\n"
     return b'%b,"%b":%b}\n' % (head[:-1], record.content.encode(), data)
+
+
+def _next(stored: Stored, is_told_to_run: bool) -> str | None:
+    """Return when a task is to come; None for what has no other time than its own."""
+    due_ms, next_ms = stored.record.due, stored.expires_ms
+    if is_told_to_run and (queued := _QUEUED.match(stored.entry or "")):
+        # It is due since it was queued, which its entry's id begins with; its own time may be far off.
+        next_ms = min(int(queued[0]), due_ms)
+    return None if stored.state == AWAITING or next_ms is None or next_ms == due_ms else rfc3339(next_ms)
 
 
 def _is_one_line(text: bytes) -> bool:
@@ -167,11 +178,12 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     for member, only in _OF_ONE_STATE.items():
         if own[member] is not None and state != only:
             raise InvalidField(member, f"is said only of what is {only}, not of what is {state}", Code.CONTRADICTION)
+    is_told_to_run = _is_told_to_run(own, is_series=request.repeat is not UNSET)
     place = state if state in (DEAD, PAUSED) else "due"
     if place == DEAD:
         at_ms = _time_ms("died", _text(own, "died"), 0)
     elif place == PAUSED:
-        at_ms = -left_ms if attempts or left_ms else due_ms
+        at_ms = -left_ms if attempts or left_ms or is_told_to_run else due_ms
     else:
         # The time of an awaiting task is that of an acknowledgement which does not come over.
         at_ms = due_ms if own["next"] is None or state == AWAITING else _time_ms("next", _text(own, "next"), shift_ms)
@@ -193,7 +205,7 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
         if not options.again_most:
             raise InvalidField("again", "is said of a task without again_most", Code.CONTRADICTION)
         tail = b',"again":%d%b' % (again, tail)
-    mark = _mark(own, due_ms) if options.ack and place != DEAD else b""
+    mark = b"!" if is_told_to_run else _mark(own, due_ms) if options.ack and place != DEAD else b""
     if own["acknowledged"] is not None and not mark:
         raise InvalidField("acknowledged", "is said of a task with ack, and of none that is dead", Code.CONTRADICTION)
     kept = b"%d%b %b" % (attempts, mark, failure) if attempts or failure or mark else b""
@@ -201,7 +213,7 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
 
 
 _OWN = (
-    *("key", "due", "state", "attempts", "again", "next", "died", "left_ms", "acknowledged"),
+    *("key", "due", "state", "attempts", "again", "next", "died", "left_ms", "acknowledged", "run"),
     *("last_failure", "type", "token", "data_base64", "progress", "occurrence"),
 )
 
@@ -274,6 +286,15 @@ def _mark(members: Mapping[str, Raw | None], queued_ms: int) -> bytes:
     if (mark := mark_that_says(said, queued_ms)) is None:
         raise InvalidField("acknowledged", f"must be done or failed, got {quoted(said)}")
     return mark.encode()
+
+
+def _is_told_to_run(members: Mapping[str, Raw | None], is_series: bool) -> bool:
+    value = members["run"]
+    if value is not None and bytes(value) != b"true":
+        raise InvalidField("run", f"must be true where it is given, got {_shown(value)}")
+    if value is not None and (not is_series or members["acknowledged"] is not None):
+        raise InvalidField("run", "is said of a series alone, which nobody acknowledges", Code.CONTRADICTION)
+    return value is not None
 
 
 def _whole(members: Mapping[str, Raw | None], name: str, most: int) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, all_paused_since_ms, columns
 from redis_scheduler.store.keys import WAITING
 from redis_scheduler.task.acknowledgement import entry_of_mark
-from redis_scheduler.task.failure import read_attempts, read_mark
+from redis_scheduler.task.failure import is_told_to_run, read_attempts, read_mark
 from redis_scheduler.task.listing import Listing, listing_of
 from redis_scheduler.task.record import UNREADABLE, Record, read_record
 from redis_scheduler.task.timing import LAST_MS
@@ -41,6 +41,8 @@ class Stored:
     """The entry that the task is in, or that its attempt was in whose acknowledgement is awaited."""
     mark: str = ""
     """What is known of an acknowledgement: as that of a claim."""
+    is_told_to_run: bool = False
+    """Whether a client told a series to run, which has not made that occurrence yet."""
     left_ms: int = 0
     """What was left of a delay when the task was paused."""
     before: int = 0
@@ -145,6 +147,7 @@ def _stored(
     mark = read_mark(failure)
     entry_id = entry_of_mark(mark) or (entry.decode(errors="replace") if entry else None)
     stored = Stored(key, raw, record, attempts, last_failure, state, expires_ms, died, entry_id, mark)
+    stored.is_told_to_run = is_told_to_run(failure)
     if state == "paused" and paused is not None and paused.startswith(b"-"):
         stored.left_ms = score_ms(paused[1:]) or 0
     return stored
