@@ -11,7 +11,6 @@ from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import Found
 from redis_scheduler.api.callers import caller_of, visible
 from redis_scheduler.api.own_keys import OwnKeysApi
-from redis_scheduler.api.pages import COPIES
 from redis_scheduler.errors import Code, InvalidField, RequestRefused, TaskNotFound
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.written import AcknowledgeAnswer, Acknowledgement
@@ -42,11 +41,8 @@ class AcknowledgementsApi(OwnKeysApi):
             raise InvalidField(HEADER, "is missing: give the one that the delivery carried", Code.MISSING_FIELD)
         calls, stored = await self._places.find(key)
         caller = caller_of(request)
-        if isinstance(stored, int):
-            async with self._large(request, key, COPIES * stored) as large:
-                said, state = self._said(visible(caller, large), given, sign)
-        else:
-            said, state = self._said(visible(caller, stored), given, sign)
+        async with self._whole(request, key, stored) as whole:
+            said, state = self._said(visible(caller, whole), given, sign)
         found = await calls.acknowledge.submit(said)
         if found is AcknowledgeAnswer.NOT_FOUND:
             raise TaskNotFound

@@ -203,11 +203,8 @@ class Api(Shards):
                 request, key, lambda stored: self._cancelled_as(visible(caller, stored), demands)
             )
         stored = await self._places.read(key)
-        if isinstance(stored, int):
-            async with self._large(request, key, COPIES * stored) as large:
-                found = await self._taken_out(_found(visible(caller, large)))
-        else:
-            found = await self._taken_out(_found(visible(caller, stored)))
+        async with self._whole(request, key, stored) as whole:
+            found = await self._taken_out(_found(visible(caller, whole)))
         if found is CancelAnswer.NOT_FOUND:
             raise TaskNotFound
         return answer(Cancelled(FOUND[found], key))
@@ -245,11 +242,8 @@ class Api(Shards):
         """POST /schedule/{key}/run: make a task due now."""
         key, caller = requests.task_key(request), caller_of(request)
         calls, stored = await self._places.find(key)
-        if isinstance(stored, int):
-            async with self._large(request, key, COPIES * stored) as large:
-                is_series = _is_series(large)
-        else:
-            is_series = _is_series(stored)
+        async with self._whole(request, key, stored) as whole:
+            is_series = _is_series(whole)
         if is_series:
             found = await self._changed(request, key, lambda seen: self._told(visible(caller, seen), caller))
         else:

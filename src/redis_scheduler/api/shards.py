@@ -1,7 +1,7 @@
 """What all handlers stand on: the shards, and how a task is read and changed in its own."""
 
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -119,7 +119,13 @@ class Shards:
             raise
         return found
 
-    @contextlib.asynccontextmanager
+    def _whole(
+        self, request: Request, key: str, found: Stored | int | None, copies: int = COPIES
+    ) -> AbstractAsyncContextManager[Stored | None]:
+        """Return a block's task as it was found; a large one, of which only the size was, is read with room for it."""
+        return self._large(request, key, copies * found) if isinstance(found, int) else nullcontext(found)
+
+    @asynccontextmanager
     async def _large(self, request: Request, key: str, reading_bytes: int) -> AsyncIterator[Stored | None]:
         """Yield a large task, None if it is gone meanwhile, with room for it within the block."""
         room = await self._page_room.enter(_connection(request), reading_bytes)
@@ -160,11 +166,8 @@ class Shards:
         async with self._one_update.setdefault(key, Exclusive()).held():
             for _ in range(UPDATE_TRIES):
                 stored = await self._places.read(key)
-                if isinstance(stored, int):
-                    async with self._large(request, key, COPIES_OF_CHANGE * stored) as large:
-                        changed = await change(large)
-                else:
-                    changed = await change(stored)
+                async with self._whole(request, key, stored, COPIES_OF_CHANGE) as whole:
+                    changed = await change(whole)
                 if changed is not None:
                     return changed
         raise RequestRefused(
