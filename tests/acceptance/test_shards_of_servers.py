@@ -217,6 +217,15 @@ async def test_a_url_of_one_server_that_has_a_shard_of_several_is_refused_there(
         assert [{*await asked(server, "KEYS", "*")} for server in (one, other)] == kept
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_a_server_of_several_that_may_lose_tasks_is_warned_of(processes: str, tmp_path: Path) -> None:
+    async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other", "--appendonly", "no") as other:
+        url = f"{one.url},{other.url}"
+        async with serving(tmp_path, REDIS_URL=url, PROCESSES=processes) as service:
+            [said] = await wait_until(lambda: service.events("redis-configuration"), "it warns")
+            assert (said["shard"], said["warning"].partition(":")[0]) == (1, "appendonly is no")
+
+
 async def test_shards_spread_over_the_masters_of_a_cluster(receiver: Receiver, tmp_path: Path) -> None:
     async with cluster_of(tmp_path / "cluster", replicas=0) as cluster:
         url = f"redis+cluster://127.0.0.1:{cluster.servers[0].port}"

@@ -145,7 +145,7 @@ class Service:
             if process.snapshots is not None:
                 tasks.create_task(self._publish(process.snapshots), name="publish")
             for number in shards:
-                warns = not is_supervised and number == 0
+                warns = not is_supervised and number < process.listed  # once for a server
                 tasks.create_task(prepare_redis(process, warns, number), name="prepare-redis")
             tasks.create_task(self._joining.run(), name="deployment")
             if process.settings.alert_webhook:

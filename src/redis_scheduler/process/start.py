@@ -152,17 +152,18 @@ async def prepare_redis(process: Process, warns: bool, number: int = 0) -> None:
     """Once the Redis of a shard serves, make the consumer group; with `warns`, say what in its configuration or its
     keys may do harm."""
     done = asyncio.Event()
+    where = {"shard": number} if process.listed > 1 else {}
 
     async def check(client: RedisClient) -> None:
         await client.ensure_checked()
         # Now, and not when it is first needed: Redis may be full by then and refuse it.
         await client.create_group()
         for warning in await configuration_warnings(client, replicas) if warns else ():
-            if process.is_new(warning):
-                logger.warning("redis-configuration", warning=warning)
+            if process.is_new(f"{number} {warning}"):
+                logger.warning("redis-configuration", warning=warning, **where)
         # A private Redis has no neighbours, and a limit.
         if warns and process.settings.redis_url:
-            for warning in await neighbours(client, process.auth):
+            for warning in await neighbours(client, process.auth) if number == 0 else ():
                 logger.warning("hazard", warning=warning)
             memory = await memory_of(client)
             is_unlimited = process.role != WORKER and memory is not None and not memory.most_bytes

@@ -65,7 +65,8 @@ class Supervisor:
         """Run the children. A child that dies is no error."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(prepare_redis(self._process, warns=True), name="prepare-redis")
+                for number in range(self._process.listed):
+                    tasks.create_task(prepare_redis(self._process, warns=True, number=number), name="prepare-redis")
                 forwarder = tasks.create_task(self._forward_signals(), name="forward-signals")
                 async with asyncio.TaskGroup() as children:
                     for place in range(self._process.settings.processes):
