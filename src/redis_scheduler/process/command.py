@@ -56,7 +56,10 @@ async def all_shards_of(
         servers = len(urls_of_shards(url))
         if may_be_new and servers > 1:
             # What is made marks the servers: so first the list must be right.
-            await asyncio.gather(*(_refuse_misplaced(shard_at(url, number, keys_at)) for number in range(servers)))
+            looks = (_refuse_misplaced(shard_at(url, number, keys_at)) for number in range(servers))
+            for found in await asyncio.gather(*looks, return_exceptions=True):
+                if isinstance(found, BaseException):
+                    raise found
 
         async def connect(number: int) -> None:
             shard = shard_at(url, number, keys_at)

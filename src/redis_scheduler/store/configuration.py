@@ -42,7 +42,7 @@ async def configuration_warnings(client: RedisClient, replicas: int = 0) -> list
         warnings.append(
             "this is a replica that takes writes: what it is given is lost when it follows its master again"
         )
-    if info.get("redis_mode") == "cluster" and not client.is_cluster:
+    if info.get("cluster_enabled") == "1" and not client.is_cluster:
         warnings.append(OF_CLUSTER)
     connected = info.get("connected_slaves", "")
     if connected.isdecimal() and int(connected) < replicas:
