@@ -125,7 +125,7 @@ async def test_a_series_that_was_told_to_run_makes_that_occurrence_where_it_come
     redis_url: str, receiver: Receiver, tmp_path: Path
 ) -> None:
     """Whether it was due already when it was told, paused since, or neither; and its own times stay."""
-    there, keys = {"REDIS_URL": redis_url, "NAMESPACE": OTHER}, {}
+    there, keys = {"REDIS_URL": redis_url, "NAMESPACE": OTHER, "SHARDS": str(SHARDS)}, {}
     async with serving(tmp_path, "api", REDIS_URL=redis_url) as api, client_of(api) as client:
         for name, ttl, verbs in (
             ("alone", FAR_S, ()),
