@@ -115,6 +115,8 @@ def test_an_expression_of_every_hour_goes_on_evenly_while_clocks_are_changed(
         (SYDNEY, "30 2 * * *", "2026-04-05", ["02:30+11:00"]),
         (SYDNEY, "0 9 * * *", "2026-10-04", ["09:00+11:00"]),
         # From 2:00 to 2:30, and from 2:00 back to 1:30.
+        (LORD_HOWE, "45 * 5 4 *", "2026-04-05", ["00:45+11:00", "01:45+11:00", "01:45+10:30", "02:45+10:30"]),
+        (LORD_HOWE, "45 * 4 10 *", "2026-10-04", ["00:45+10:30", "01:45+10:30", "02:45+11:00", "03:45+11:00"]),
         (LORD_HOWE, "10 2 * * *", "2026-10-04", ["02:30+11:00"]),
         (LORD_HOWE, "40 2 * * *", "2026-10-04", ["02:40+11:00"]),
         (LORD_HOWE, "45 1 * * *", "2026-04-05", ["01:45+11:00"]),
@@ -266,6 +268,52 @@ def test_the_times_of_a_gap_are_those_that_a_walk_finds(cron: str, zone: str) ->
             is_in = partial(ge, end_ms)
             walked = list(takewhile(is_in, times_after(Repeat(cron=cron, tz=zone), after_ms)))
             assert times_in(cron, zone, after_ms, end_ms, 100) == (len(walked), tuple(walked[-100:])), utc(after_ms)
+
+
+def by_minutes(cron: str, zone: ZoneInfo, minutes: range) -> Iterator[int]:
+    """The minutes of an expression: each whose time on the clock it matches, or of which one matches that this minute
+    shows or has left out for the first time."""
+    matches, shown = CronSim(cron, datetime(2000, 1, 1)), wall(minutes[0] - 1440, zone)
+
+    def is_time(at: datetime) -> bool:
+        is_day = at.month in matches.months and matches.match_day(at.date())
+        return at.minute in matches.minutes and at.hour in matches.hours and is_day
+
+    for minute in range(minutes[0] - 1439, minutes[-1] + 1):
+        now = wall(minute, zone)
+        if len(matches.hours) == 24:
+            is_found = is_time(now)
+        else:
+            passed = max(0, (now - shown) // timedelta(minutes=1))
+            is_found = any(is_time(now - timedelta(minutes=ago)) for ago in range(passed))
+            shown = max(shown, now)
+        if is_found and minute in minutes:
+            yield minute
+
+
+CHANGES = [
+    *((LORD_HOWE, day) for day in ("2026-04-04", "2026-10-03")),  # by half an hour
+    *(("Antarctica/Troll", day) for day in ("2026-03-29", "2026-10-25")),  # by two hours
+    *(("America/Santiago", day) for day in ("2026-04-05", "2026-09-06")),  # at midnight
+    *(("Asia/Beirut", day) for day in ("2026-03-28", "2026-10-24")),
+    *(("Asia/Pyongyang", day) for day in ("2015-08-14", "2018-05-04")),  # by half an hour, once
+    ("Asia/Kolkata", "2026-03-29"),
+]
+
+
+@pytest.mark.parametrize(("zone", "day"), CHANGES)
+def test_around_each_odd_change_of_a_clock_times_are_those_that_are_counted_by_the_minute(zone: str, day: str) -> None:
+    """By a walk, and by the count of what was missed."""
+    start = int(datetime.fromisoformat(day + "T00:00Z").timestamp()) // 60
+    for cron in (
+        *("45 * * * *", "15,45 * * * *", "0 * * * *", "30 * * * *", "31 * * * *", "*/20 * * * *", "45 * * * 0,6"),
+        *("45 * 4,5 4,10 *", "45 1 * * *", "30 0 * * *", "0 0 * * *", "0,30 0-3 * * *", "15 2 * * *", "0 */2 * * *"),
+    ):
+        found = [minute * MINUTE_MS for minute in by_minutes(cron, ZoneInfo(zone), range(start + 1, start + 2_400))]
+        after_ms, end_ms = start * MINUTE_MS, (start + 2_399) * MINUTE_MS
+        repeat = Repeat(cron=cron, tz=zone)
+        assert list(takewhile(partial(ge, end_ms), times_after(repeat, after_ms))) == found, cron
+        assert times_in(cron, zone, after_ms, end_ms, 1_000) == (len(found), tuple(found)), cron
 
 
 def test_a_day_that_a_zone_left_out_is_counted_as_it_comes() -> None:

@@ -11,11 +11,13 @@ field) names minutes, not times of day: it goes on evenly through both.
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
+from copy import copy
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from cronsim import CronSim
 from msgspec import UNSET
 
 from redis_scheduler.task.gap import times_in
@@ -31,6 +33,7 @@ LATE_MS = 60_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _MINUTE_MS = 60_000
+_NONE, _HOUR = timedelta(), timedelta(hours=1)
 
 
 def fault_of(repeat: Repeat, start_ms: int) -> Fault | None:
@@ -79,8 +82,7 @@ def _cron(repeat: Repeat, after_ms: int) -> Iterator[int]:
         wall = after.astimezone(zone).replace(microsecond=0)
         matches = parsed(repeat.cron or "")
         if has_every_hour(matches):
-            matches.dt = wall
-            instants = (at.astimezone(UTC) for at in matches)
+            instants = (at.astimezone(UTC) for at in _evenly(matches, wall))
         else:
             matches.dt = wall.replace(tzinfo=None)
             instants = (_instant(at, zone) for at in matches)
@@ -89,6 +91,20 @@ def _cron(repeat: Repeat, after_ms: int) -> Iterator[int]:
             if instant > after:
                 after = instant
                 yield (instant - _EPOCH) // _MILLISECOND
+
+
+def _evenly(matches: CronSim, wall: datetime) -> Iterator[datetime]:
+    """Yield what an expression of every hour matches. Of one minute an hour the library goes on by the hour, though a
+    clock may be set by less, as by half an hour on Lord Howe Island: there it goes by the minute."""
+    matches.dt = wall
+    by_minute = copy(matches)
+    by_minute.minutes = matches.minutes | {60}  # which no clock shows
+    for at in matches:
+        if ((at.utcoffset() or _NONE) - (wall.utcoffset() or _NONE)) % _HOUR:
+            by_minute.dt = wall
+            matches.dt = at = next(by_minute)
+        wall = at
+        yield at
 
 
 def _instant(wall: datetime, zone: tzinfo) -> datetime:
