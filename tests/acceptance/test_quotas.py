@@ -121,6 +121,16 @@ async def test_requests_at_once_do_not_pass_the_limit_together(api: Client, clie
     await api.call("POST", "/purge")
 
 
+async def test_changes_at_once_that_bring_nothing_more_are_all_done(api: Client, client: RedisClient) -> None:
+    small = await user(api, client, tasks=1_000)
+    paths = [f"/schedule/own:{number}?type=mail" for number in range(20)]
+    for _ in range(3):
+        answers = await asyncio.gather(*(small.call("PUT", path, json=BODY) for path in paths))
+        assert {status for status, _ in answers} == {200}, answers
+    assert await waiting(client) == 20
+    await api.call("POST", "/purge")
+
+
 async def owner(api: Client, client: RedisClient, **limits: Any) -> tuple[Client, str]:
     """Whoever has a token with these limits and all rights, and its id."""
     text = await make_token(client, *ALL_RIGHTS, **limits)

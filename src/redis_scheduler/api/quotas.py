@@ -84,10 +84,10 @@ class Quotas:
                 raise _refused(name, token, taken, number)
             return await write()
         finally:
-            left = self._coming[token_id]
-            self._coming[token_id] = left = Share(left.tasks - more.tasks, left.bytes - more.bytes)
-            if left == NO_SHARE:
-                del self._coming[token_id]
+            # What brings nothing more may end when the others have.
+            left = self._coming.pop(token_id, NO_SHARE)
+            if left != more:
+                self._coming[token_id] = Share(left.tasks - more.tasks, left.bytes - more.bytes)
 
 
 def _refused(name: str, token: Token, taken: Taken, number: int) -> RequestRefused:
