@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import redis.asyncio
 
@@ -129,6 +130,21 @@ async def test_changes_at_once_that_bring_nothing_more_are_all_done(api: Client,
         assert {status for status, _ in answers} == {200}, answers
     assert await waiting(client) == 20
     await api.call("POST", "/purge")
+
+
+async def test_hundreds_of_requests_of_a_token_at_once_are_no_outage(
+    tmp_path: Path, redis_url: str, client: RedisClient
+) -> None:
+    async with serving(tmp_path, "api", REDIS_URL=redis_url) as process, client_of(process) as api:
+        small = await user(api, client, tasks=20)
+        async with aiohttp.ClientSession(headers=small.headers, connector=aiohttp.TCPConnector(limit=0)) as session:
+            answers = await asyncio.gather(
+                *(session.post(f"{small.url}/schedule?type=mail", json=BODY) for _ in range(400))
+            )
+            assert {answer.status for answer in answers} == {200, 507}
+        assert await waiting(client) == 20
+        assert not process.events("redis-away")
+        await api.call("POST", "/purge")
 
 
 async def owner(api: Client, client: RedisClient, **limits: Any) -> tuple[Client, str]:

@@ -10,6 +10,7 @@ import uvloop
 
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.connection import CONNECTIONS_MOST
 from tests.support.names import KEYS
 from tests.support.proxy import proxying
 from tests.support.redis_process import redis_process
@@ -42,6 +43,14 @@ async def test_a_call_that_is_cancelled_leaves_no_connection_taken_and_no_answer
             await call
         assert await client.command("ECHO", str(number)) == str(number).encode()
     assert not client._redis.connection_pool._in_use_connections
+
+
+async def test_calls_beyond_the_connections_wait_for_one_and_are_no_outage(client: RedisClient) -> None:
+    numbers = range(3 * CONNECTIONS_MOST)
+    answers = await asyncio.gather(*(client.command("ECHO", str(number)) for number in numbers))
+    assert answers == [str(number).encode() for number in numbers]
+    assert not client.outage.is_away
+    assert len(client._redis.connection_pool._available_connections) <= CONNECTIONS_MOST
 
 
 def test_what_the_socket_does_not_take_at_once_is_waited_for_and_no_longer_than_the_limit(tmp_path: Path) -> None:

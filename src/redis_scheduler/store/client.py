@@ -19,7 +19,7 @@ from redis_scheduler.metrics.meter import UNREAD, Meter
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.store.answer_shape import WrongAnswer, as_it_is, interpreted
 from redis_scheduler.store.check import Servers, place, refusal_of
-from redis_scheduler.store.connection import FollowingConnection, connect, drop_idle
+from redis_scheduler.store.connection import CONNECTIONS_MOST, FollowingConnection, connect, drop_idle
 from redis_scheduler.store.keys import GROUP, Keys
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.refusal import (
@@ -86,6 +86,7 @@ class RedisClient:
         self._way = way_of(location, keys.tag, min(timeout_s, ASK_S))
         self._resolver = Resolver()
         self._redis = self.connect(timeout_s)
+        self._free = asyncio.Semaphore(CONNECTIONS_MOST)
 
     def connect(self, timeout_s: float, single_connection: bool = False) -> redis.asyncio.Redis:
         """Return a client of the library with connections of its own to the same Redis."""
@@ -121,16 +122,26 @@ class RedisClient:
             await connection.send_command(*arguments)
             return await connection.read_response()
         finally:
-            await self._redis.connection_pool.release(connection)
+            await self._release(connection)
 
     async def _connection(self) -> Any:
-        """Return a connection of the pool. Raises Unconnected where the server turns away a new one."""
+        """Return a connection of the pool, once one is free. Raises Unconnected where the server turns away a new
+        one."""
+        await self._free.acquire()
         try:
             return await self._redis.connection_pool.get_connection()
-        except (RedisError, OSError) as error:
-            if is_turned_away(error):
+        except BaseException as error:
+            self._free.release()
+            if isinstance(error, RedisError | OSError) and is_turned_away(error):
                 raise Unconnected(whole_text(error)) from error
             raise
+
+    async def _release(self, connection: Any) -> None:
+        """Give a connection back."""
+        try:
+            await self._redis.connection_pool.release(connection)
+        finally:
+            self._free.release()
 
     async def optional(self, *arguments: Argument, read: Callable[[Any], Any] = as_it_is) -> Any:
         """Send a command that the service can do without. None if Redis refuses it, or `read` does not take its
@@ -153,7 +164,7 @@ class RedisClient:
                         answers.append(None)
                 return answers
             finally:
-                await self._redis.connection_pool.release(connection)
+                await self._release(connection)
 
         return await self.resending(send)
 

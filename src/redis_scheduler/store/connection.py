@@ -27,6 +27,9 @@ from redis_scheduler.store.script import Argument
 from redis_scheduler.store.url import Address
 from redis_scheduler.store.way import Credentials, Way
 
+CONNECTIONS_MOST = 100
+"""A client has so many connections at one time: a call beyond them waits for one that is free."""
+
 PEERS_MOST = 100
 """So many addresses of a Redis are remembered."""
 
@@ -188,6 +191,7 @@ def connect(
         protocol=2,
         parser_class=BoundedParser,
         single_connection_client=single_connection,
+        max_connections=CONNECTIONS_MOST,
         socket_timeout=timeout_s,
         socket_connect_timeout=connect_timeout_s,
         retry=Retry(NoBackoff(), 0),

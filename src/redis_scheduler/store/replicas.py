@@ -88,7 +88,7 @@ class ReplicatedClient(RedisClient):
                 except ResponseError as error:
                     answers.append(error)
         finally:
-            await self._redis.connection_pool.release(connection)
+            await self._release(connection)
         answer, _, count = answers
         for one in (answer, count):
             if isinstance(one, ResponseError):
