@@ -305,7 +305,7 @@ OUTAGES = {
     "few-fail": Outage(
         few_fail,
         "fail: most of their attempts in the last minutes, last by: answered 503",
-        "See whether it runs, and what it answers",
+        "See what answers so there",
         "three of a hundred receivers answer 503: 127.0.1.17, 127.0.1.42 and 127.0.1.88",
         "mend them: their tasks are retried meanwhile, the others go on, and what died is replayed as a group",
     ),
@@ -354,7 +354,7 @@ OUTAGES = {
     ),
     "limit-forgotten": Outage(
         limit_forgotten,
-        "holds tasks back",
+        "holds back",
         "Raise the limit in Hosts, or forget it",
         "the receiver has a limit of one task a minute",
         "raise the limit, or forget it, in Hosts: what it holds goes out then",
@@ -368,7 +368,7 @@ OUTAGES = {
     ),
     "one-at-once": Outage(
         one_at_once,
-        "holds tasks back",
+        "holds back",
         "Raise the limit in Hosts, or forget it",
         "the receiver takes 1.5 s for each task, and may have one at once",
         "raise its concurrency, or forget the limit, in Hosts: what it holds goes out then",

@@ -49,12 +49,12 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"oldest_ms": 12_000, "states": {"due": 9}}, "Late: no worker takes what is due; the oldest", "CONCURRENCY"),
     (
         {"oldest_ms": 12_000},
-        "Late: 400 tasks are queued, more than 2 workers deliver; the oldest has been due for 12.0 s",
+        "Late: 400 tasks are queued, more than 2 workers deliver in time; the oldest has been due for 12.0 s",
         "CONCURRENCY",
     ),
     (
         {"oldest_ms": 12_000, "slow": [("a.example:443", 150), ("b.example:443", 3)]},
-        "Late: 400 tasks are queued, more than 2 workers deliver",
+        "Late: 400 tasks are queued, more than 2 workers deliver in time",
         "a.example:443 is slow and holds 150 slots",
     ),
     (
@@ -69,7 +69,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"recent": {"failed:4xx": 45}, "failing": [("a.example:443", "answered 401", 45)]},
-        "100% of attempts fail in the last minutes, most since the answer is 4xx",
+        "100% of attempts fail in the last minutes, most because the answer is 4xx",
         "Most at a.example:443: answered 401. See whether what deliveries show is still taken there",
     ),
     (
@@ -77,7 +77,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
             "recent": {"failed:lookup": 45},
             "failing": [("a.example:443", "cannot look up a.example: Domain name not found", 45)],
         },
-        "100% of attempts fail in the last minutes, most since names of receivers cannot be looked up",
+        "100% of attempts fail in the last minutes, most because names of receivers cannot be looked up",
         "Domain name not found. See whether the name is right",
     ),
     (
@@ -85,13 +85,13 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
             "recent": {"failed:lookup": 45},
             "failing": [("a.example:443", "cannot look up a.example: Timeout while contacting DNS servers", 45)],
         },
-        "100% of attempts fail in the last minutes, most since names of receivers cannot be looked up",
+        "100% of attempts fail in the last minutes, most because names of receivers cannot be looked up",
         "DNS servers. See whether the name servers of the workers answer",
     ),
     (
         {"recent": {"delivered": 10_000, "failed:connect": 40}, "failing_hosts": [("a.example:443", 1.0, "connect")]},
         "a.example:443 fails: 100% of its attempts in the last minutes, last by: connect.",
-        "its tasks are retried meanwhile",
+        "its tasks are retried while they have retries left",
     ),
     (
         {"failing_hosts": [(f"{name}.example:443", 1.0, "answered 401") for name in "abcde"]},
@@ -119,7 +119,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     (
         {"recent": {"delivered": 960, "failed:5xx": 40}, "most_failed": ("a.example:443", "answered 500")},
         "4% of attempts fail in the last minutes, most at a.example:443, last by: answered 500.",
-        "what it answers, and which of its tasks fail",
+        "or a proxy before it, and which of its tasks fail",
     ),
     (
         {"recent": {"delivered": 960, "failed:5xx": 40}},
@@ -128,7 +128,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"emptied": [0], "emptied_ms": 3_723_000},
-        "Redis has lost all its data, as was seen at 01:02:03: its tasks are gone.",
+        "Redis has lost all its data, as was seen at 01:02:03: the tasks of before are gone.",
         "import a backup",
     ),
     ({"emptied": [1], "shards": 2}, "Redis of shard 1 has lost all its data", "was flushed"),
@@ -139,30 +139,30 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"held": [Held("a.example:443", 500, 30_000.0), Held("b.example:443", 9, 60.0)]},
-        "The limit of a.example:443 holds tasks back: 500 tasks wait, and the last begins in 8h 20m.",
+        "The limit of a.example:443 holds back 500 tasks: the last begins in 8h 20m.",
         "Raise the limit in Hosts",
     ),
     (
         {"held": [Held("a.example:443", 500, 30_000.0, "HOST_RATE")]},
-        "HOST_RATE, which limits a.example:443, holds tasks back: 500 tasks wait, and the last begins in 8h 20m.",
+        "HOST_RATE, which limits a.example:443, holds back 500 tasks: the last begins in 8h 20m.",
         "Raise it, or set a limit for a.example:443 in Hosts",
     ),
     (
         {"held": [Held("a.example:443", 1, None)]},
-        "a.example:443 is paused, and 1 task waits for it.",
+        "a.example:443 is paused, and holds back 1 task.",
         "resume it in Hosts",
     ),
     (
         {"recent": {"left:key": 1_200}},
-        "Workers lack the DATA_KEY that tasks are sealed with: 1,200 times one left a task to others",
+        "Workers lack the DATA_KEY that tasks are sealed with: 1,200 times one put a task back",
         "DATA_KEY of the API",
     ),
-    ({"recent": {"left:newer": 1}}, "Workers are too old for tasks: once one left", "System shows that of each"),
+    ({"recent": {"left:newer": 1}}, "Workers are too old for tasks: once one put", "System shows that of each"),
     ({"too_old": "host-1-abc.r1"}, "The worker host-1-abc.r1 is of an older version", "Upgrade it, or stop it."),
     ({"recent": {"delivered": 900, "died": 3}, "worst": [("a.example:443", "answered 500", 3)]}, "3 died", "replay"),
     (
         {"recent": {"delivered": 900, "died": 1}, "worst": [("a.example:443", "worker lost: 5 workers ended", 1)]},
-        "1 died in the last minutes. Most dead letters are of a.example:443: worker lost: 5 workers ended.",
+        "1 died in the last minutes. The largest group of dead letters is of a.example:443: worker lost: 5 workers ended.",
         "before you replay it",
     ),
     ({"open_breakers": ["a.example:443"]}, "a.example:443 is only probed", "go on once it answers"),
@@ -213,7 +213,7 @@ def test_no_workers_is_said_only_where_it_is_true() -> None:
 
     idle = read(seen(due=12_431, paused=3))
     assert problems(idle) == []
-    assert sentence(idle).startswith("Nothing is late, but no worker runs: 12,434 waiting")
+    assert sentence(idle).startswith("Nothing is late, but no worker runs: 12,434 to be delivered")
     assert problems(read(seen(due=5, oldest_due_ms=1_000))) == []
     for state in ("queued", "in_delivery", "waiting"):
         waits = seen(due=5, **{state: 200})
@@ -225,9 +225,11 @@ def test_no_workers_is_said_only_where_it_is_true() -> None:
 
 def test_all_is_well_in_a_sentence() -> None:
     assert problems(WELL) == []
-    assert sentence(WELL) == "All well: 12,431 waiting, next in 4.0 s, p99 at most 5 ms late, none died in 24 h."
+    assert (
+        sentence(WELL) == "All well: 12,431 to be delivered, next in 4.0 s, p99 at most 5 ms late, none died in 24 h."
+    )
     nothing = replace(WELL, states={}, next_due_ms=None, recent={}, died_in_day=1_234)
-    assert sentence(nothing) == "All well: 0 waiting, 1,234 died in 24 h."
+    assert sentence(nothing) == "All well: 0 to be delivered, 1,234 died in 24 h."
 
 
 def test_a_percentile_is_the_bound_that_holds_it() -> None:

@@ -19,7 +19,7 @@ KINDS = {
     "answer": ("what receivers answer is no HTTP", "See what listens there"),
     "request": ("their requests cannot be made", "See the secrets that their headers name"),
 }
-"""What a kind of failure is (outcome.py), and what to look at."""
+"""What a kind of failure is (outcome.py), and what to look at where several hosts fail so."""
 
 OF_A_HOST = {
     "lookup": "See whether the name is right, and the name servers of the workers know it (/etc/resolv.conf)",
@@ -27,7 +27,7 @@ OF_A_HOST = {
     "timeout": "See what holds it up, or give its tasks a longer timeout",
     "tls": "See its certificate, and EGRESS_CA_FILE",
 }
-"""What to look at where single hosts fail so, and others are well."""
+"""What to look at where a single host fails so, and others are well; or, of names, some hosts."""
 
 NO_SUCH_NAME = "not found"
 """Of an error of a look-up: name servers answered that there is no such name."""
@@ -39,15 +39,16 @@ ANSWERS = (
     ),
     (("404", "405", "410"), "See whether the path of the webhook is still served there"),
     (("429",), "Set a limit for the host in Hosts"),
-    ((), "See whether it runs, and what it answers"),
+    ((), "See what answers so there: the receiver, or a proxy before it"),
 )
 """And for statuses, the last for all others."""
 
 
-def remedy_of(error: str) -> str:
-    """Return what to look at where attempts to a host fail so: a kind of failure, or `answered` and a status."""
+def remedy_of(error: str, hosts: int = 1) -> str:
+    """Return what to look at where attempts to so many hosts fail so: a kind of failure, or `answered` and a status."""
     if error in KINDS:
-        return OF_A_HOST.get(error, KINDS[error][1])
+        told = KINDS[error][1]
+        return OF_A_HOST.get(error, told) if hosts == 1 or error == "lookup" else told
     status = error.removeprefix("answered ")
     return next(told for codes, told in ANSWERS if not codes or status in codes)
 
@@ -64,9 +65,9 @@ def failing(at: Readings) -> list[Problem]:
     what, remedy = KINDS.get(kind) or (f"the answer is {kind}", remedy_of(error))
     if kind == "lookup" and NO_SUCH_NAME in error:
         remedy = OF_A_HOST[kind]
-    text = f"{total / (total + delivered):.0%} of attempts fail in the last minutes, most since {what} ({kind})."
+    text = f"{total / (total + delivered):.0%} of attempts fail in the last minutes, most because {what} ({kind})."
     where = f"Most at {host or UNREADABLE_HOST}: {error}. " if error else ""
-    return [Problem(text, f"{where}{remedy}; tasks are retried meanwhile.", "hosts")]
+    return [Problem(text, f"{where}{remedy}; tasks are retried while they have retries left.", "hosts")]
 
 
 def _failing_some(at: Readings, failed: int, delivered: int) -> Problem:
@@ -74,7 +75,7 @@ def _failing_some(at: Readings, failed: int, delivered: int) -> Problem:
     where = f", most at {host}, last by: {error}" if host else ""
     text = f"{failed / (failed + delivered):.0%} of attempts fail in the last minutes{where}."
     remedy = f"{remedy_of(error)}, and which of its tasks fail" if host else "See which tasks wait for a retry"
-    return Problem(text, f"{remedy}; they are retried meanwhile.", "tasks?state=waiting")
+    return Problem(text, f"{remedy}; they are retried while they have retries left.", "tasks?state=waiting")
 
 
 def _failing_hosts(at: Readings) -> list[Problem]:
@@ -90,6 +91,8 @@ def _failing_hosts(at: Readings) -> list[Problem]:
         text = f"{names}{more} fail{'s' * (len(hosts) == 1)}: {of_all} of {whose} attempts in the last minutes"
         told = in_full.get(hosts[0][0], "") if error in KINDS and len(hosts) == 1 else ""
         why = f", last by: {told or error}" if error else ""
-        remedy = f"{remedy_of(error)}; {whose} tasks are retried meanwhile, and others go on."
+        remedy = (
+            f"{remedy_of(error, len(hosts))}; {whose} tasks are retried while they have retries left, and others go on."
+        )
         found.append(Problem(f"{text}{why}.", remedy, "hosts"))
     return found[:NAMED_MOST]

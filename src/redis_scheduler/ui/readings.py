@@ -75,7 +75,7 @@ class Readings:
     unserved: Unserved = field(default_factory=Unserved)
 
     @property
-    def waiting(self) -> int:
+    def running(self) -> int:
         """Tasks still to be delivered."""
         return sum(number for state, number in self.states.items() if state != "dead")
 

@@ -56,14 +56,14 @@ def problems(at: Readings) -> list[Problem]:
 
 def sentence(at: Readings) -> str:
     """Return what there is to say where nothing is wrong."""
-    parts = [f"{count(at.waiting)} waiting"]
+    parts = [f"{count(at.running)} to be delivered"]
     if at.next_due_ms is not None:
         parts.append(f"next in {span(at.next_due_ms - at.now_ms)}" if at.next_due_ms > at.now_ms else "next now")
     late = percentile(at.recent, "late", 0.99)
     if late is not None:
         parts.append(f"p99 at most {span(late)} late")
     parts.append("none died in 24 h" if not at.died_in_day else f"{count(at.died_in_day)} died in 24 h")
-    begins = "Nothing is late, but no worker runs" if at.waiting and not at.workers else "All well"
+    begins = "Nothing is late, but no worker runs" if at.running and not at.workers else "All well"
     return f"{begins}: {', '.join(parts)}."
 
 
@@ -84,7 +84,7 @@ def _emptied(at: Readings) -> list[Problem]:
     if not at.emptied:
         return []
     where = f" of {named(at.emptied)}" if at.shards > 1 else ""
-    text = f"Redis{where} has lost all its data, as was seen at {clock(at.emptied_ms, '%H:%M:%S')}: its tasks are gone."
+    text = f"Redis{where} has lost all its data, as was seen at {clock(at.emptied_ms, '%H:%M:%S')}: the tasks of before are gone."
     remedy = (
         "Schedule them anew, or import a backup; and see why: Redis keeps nothing on disk (appendonly), or was flushed"
     )
@@ -120,7 +120,7 @@ def _ledger(at: Readings) -> list[Problem]:
 def _memory(at: Readings) -> list[Problem]:
     if at.memory_share <= WARN_SHARE:
         return []
-    text = f"Redis uses {at.memory_share:.0%} of the memory that it may."
+    text = f"Redis uses {at.memory_share:.0%} of the memory that it may use."
     remedy = "Give it more (maxmemory, MAX_MEMORY), or delete dead letters and tasks that nobody needs"
     return [Problem(text, f"{remedy}; new ones are refused before it is full.", "system")]
 
@@ -130,7 +130,7 @@ def _left(at: Readings) -> list[Problem]:
     for why, (text, remedy) in LEFT.items():
         if times := at.recent.get(f"left:{why}", 0):
             often = "once" if times == 1 else f"{count(times)} times"
-            found.append(Problem(f"{text}: {often} one left a task to others in the last minutes.", remedy, "system"))
+            found.append(Problem(f"{text}: {often} one put a task back in the last minutes.", remedy, "system"))
     return found
 
 
@@ -139,7 +139,7 @@ def _late(at: Readings) -> list[Problem]:
         return []
     workers = "1 worker delivers" if at.workers == 1 else f"{at.workers} workers deliver"
     queued, delivered = at.states.get("queued", 0), at.recent.get("delivered", 0)
-    what = f"{count(queued)} tasks are queued, more than {workers}" if queued else "no worker takes what is due"
+    what = f"{count(queued)} tasks are queued, more than {workers} in time" if queued else "no worker takes what is due"
     text = f"Late: {what}; the oldest has been due for {span(at.oldest_ms)}."
     pace = f"{count(delivered)} were delivered in the last minutes. " if delivered else ""
     remedy = "More workers, or more CONCURRENCY; or a slow receiver has all slots: see Hosts. Nothing is lost."
@@ -171,8 +171,8 @@ def _died(at: Readings) -> list[Problem]:
     if not died:
         return []
     host, error, _ = at.worst[0] if at.worst else ("", "", 0)
-    where = f" Most dead letters are of {host or UNREADABLE_HOST}: {error}." if error else ""
-    remedy = "Mend the receiver, then replay the group."
+    where = f" The largest group of dead letters is of {host or UNREADABLE_HOST}: {error}." if error else ""
+    remedy = "Mend the cause, then replay the group."
     if error.startswith(LOST):
         remedy = "See in the log how workers end that have such a task, before you replay it."
     return [Problem(f"{count(died)} died in the last minutes.{where}", remedy, "dead")]
@@ -181,14 +181,14 @@ def _died(at: Readings) -> list[Problem]:
 def _held(at: Readings) -> list[Problem]:
     found = []
     for name, held, wait_s, setting in at.held:
-        what = f"{count(held)} {'task waits' if held == 1 else 'tasks wait'}"
+        what = f"{count(held)} {'task' if held == 1 else 'tasks'}"
         if wait_s is None:
-            found.append(Problem(f"{name} is paused, and {what} for it.", "To go on: resume it in Hosts.", "hosts"))
+            found.append(Problem(f"{name} is paused, and holds back {what}.", "To go on: resume it in Hosts.", "hosts"))
         elif wait_s >= HELD_S:
             limit, remedy = f"The limit of {name}", "Raise the limit in Hosts, or forget it"
             if setting:
                 limit, remedy = f"{setting}, which limits {name},", f"Raise it, or set a limit for {name} in Hosts"
-            text = f"{limit} holds tasks back: {what}, and the last begins in {span(wait_s * 1000)}."
+            text = f"{limit} holds back {what}: the last begins in {span(wait_s * 1000)}."
             found.append(Problem(text, f"{remedy}, unless it is meant.", "hosts"))
     return found[:NAMED_MOST]
 
