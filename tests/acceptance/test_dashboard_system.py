@@ -1,7 +1,9 @@
 """Hosts and System in the dashboard: what workers saw of hosts, which processes there are, and a look at all tasks."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,17 @@ async def test_what_workers_saw_of_hosts_is_told(
     for text in (f"{name} well", "100 %", "0 %", "connect", "Pause", "Set"):
         assert text in page.text, text
     assert page.text.index("127.0.0.1:9 fails") < page.text.index(f"{name} well"), "what fails stands first"
-    assert f'value="{name}"' in (await seen.get(f"/ui/hosts?host={name}")).html
+    await service.call("PUT", f"/hosts/{name}", json={"rate": 3, "per": 60})
+
+    async def is_limited() -> bool:
+        return "3 in 60 s" in (await seen.get("/ui/hosts")).text
+
+    await wait_until(is_limited, "the page is read anew")
+    page = await seen.get("/ui/hosts")
+    [link] = re.findall(rf'href="(/ui/hosts\?host=[^"]*)#set" aria-label="Set the limit of {name}"', page.html)
+    page = await seen.get(unescape(link))
+    for field, value in (("host", name), ("concurrency", ""), ("rate", "3"), ("per", "60")):
+        assert re.search(rf'<input name="{field}"[^>]* value="{value}">', page.html), field
     # Who may only see figures has no button.
     other = Browser(session, service.url)
     await other.sign_in(await make_token(client, "metrics"))

@@ -146,7 +146,7 @@ async def test_a_letter_is_seen_beside_the_others(
     for key in keys:
         await in_state(service, key, "dead")
     page = await seen.get("/ui/dead")
-    assert "Open one by its key" in page.text
+    assert re.search(r'<aside id="letter"[^>]*></aside>', page.html), "none is open"
     assert f'href="/ui/dead?letter={keys[0]}#letter" hx-get="/ui/part/letter?key={keys[0]}"' in page.html
     for path in (f"/ui/dead?letter={keys[0]}", f"/ui/part/letter?key={keys[0]}"):
         page = await seen.get(path)

@@ -108,9 +108,12 @@ async def test_buttons_work_in_a_browser(eyes: Eyes) -> None:
 async def test_a_letter_opens_beside_the_list_by_the_keyboard(eyes: Eyes) -> None:
     page = eyes.page
     await eyes.see("/ui/dead")
+    width = "document.querySelector('#part-dead').clientWidth / document.querySelector('main').clientWidth"
+    assert await page.evaluate(width) > 0.9, "the list has the page to itself"
     await page.keyboard.press("j")
     await page.keyboard.press("Enter")
     await page.wait_for_selector("#letter >> text=attempt 1:")
+    assert (await page.evaluate(width) > 0.9) == await page.evaluate("innerWidth < 1024")
     assert "<b>dead</b>" in await page.inner_text("#letter")
     assert await page.evaluate("document.activeElement.closest('#part-dead') !== null"), "the list has the focus"
     await page.keyboard.press("Escape")

@@ -27,6 +27,7 @@ from redis_scheduler.ui.changing import change, change_marked, schedule
 from redis_scheduler.ui.echo import BODY_BYTES, TAKEN_BYTES, Echo
 from redis_scheduler.ui.entering import Entrance, Visitor, is_at_loopback
 from redis_scheduler.ui.forms import LOGIN_BYTES, body_of, check_same_origin, fields_of, query_of
+from redis_scheduler.ui.hosts import LIMITS
 from redis_scheduler.ui.many import do_many, failed
 from redis_scheduler.ui.parts import Parts, selectable
 from redis_scheduler.ui.proxies import as_asked
@@ -192,7 +193,8 @@ class Dashboard:
             case name, "" if name in SIMPLE:
                 return await self._show(visitor, f"{name}.html", SIMPLE[name], query)
             case "hosts", "":
-                return await self._show(visitor, "hosts.html", ["hosts"], {}, host=query.get("host", "")[:HOST_LENGTH])
+                limit = {name: query.get(name, "")[:HOST_LENGTH] for name in ("host", *LIMITS)}
+                return await self._show(visitor, "hosts.html", ["hosts"], {}, limit=limit)
             case "task", key if is_task_key(key):
                 return await self._show(visitor, "task.html", ["task"], {"key": key}, key=key)
             case "try", "":

@@ -28,7 +28,9 @@ class Hosts:
         """Return the hosts with a limit, those under which tasks are held, and the busiest: first those in trouble, of
         these and of the others the busiest first; and which shards that is without. Raises PageRefused."""
         found: dict[str, Any] = content_of(await self._asker.ask(visitor, "GET", "/hosts"))
-        hosts = [host | {"fails": _fails(host), "trouble": _trouble(host)} for host in found["data"]]
+        hosts = [
+            host | {"fails": _fails(host), "trouble": _trouble(host), "filled": _filled(host)} for host in found["data"]
+        ]
         hosts.sort(key=lambda host: (not host["trouble"], -host.get("seen", {}).get("per_second", 0.0), host["host"]))
         away = found.get("away", [])
         return {
@@ -85,6 +87,11 @@ def _trouble(host: dict[str, Any]) -> str:
     if is_slow(host):
         return "slow"
     return "fails" if _fails(host) else ""
+
+
+def _filled(host: dict[str, Any]) -> dict[str, Any]:
+    """Return with what the form is filled that sets the limit of a host."""
+    return {one: host[one] for one in ("host", *LIMITS) if host.get(one)}
 
 
 def _number(text: str) -> Any:
