@@ -266,12 +266,12 @@ async def test_its_numbers_are_those_of_stats_and_metrics(admin: Browser, api: C
     async with api.session.get(f"{api.url}/metrics", headers=api.headers) as response:
         metrics = await response.text()
 
+    told = {"scheduled" if name == "due" else name.replace("_", " "): many for name, many in stats["states"].items()}
+
     async def agrees() -> bool:
         overview, system = await admin.get("/ui/part/overview"), await admin.get("/ui/part/system")
         return all(
-            f"{number} {'scheduled' if name == 'due' else name.replace('_', ' ')}" in overview.text
-            and f"{name.replace('_', ' ')} {number}" in system.text
-            for name, number in stats["states"].items()
+            f"{number} {name}" in overview.text and f"{name} {number}" in system.text for name, number in told.items()
         )
 
     await wait_until(agrees, "the pages are read anew", timeout_s=15)

@@ -82,6 +82,8 @@ async def test_pages_show_the_shards_that_answer_and_name_the_other(two: Two) ->
     assert "are of shard 0 alone: without shard 1" in text
     assert f" {two.in_first} scheduled " in text
     assert "this stands as it was" not in text
+    for link in ("/ui/tasks?shard=0&amp;state=scheduled", "/ui/dead?shard=0"):
+        assert f'href="{link}"' in (await two.browser.get("/ui/part/overview")).html
     text = await two.until("/ui/part/charts", "are of shard 0 alone: without shard 1", f": {two.in_first} ")
     assert "How attempts ended" in text
     text = await two.until("/ui/part/system", "Sums of all shards are not shown without shard 1", "Shard 1 of 2 has")
@@ -168,6 +170,8 @@ async def test_lists_name_the_shard_that_is_missing(two: Two) -> None:
     for path in ("/ui/tasks?type=default", "/ui/dead", "/ui/repeating"):
         page = await two.browser.get(path)
         assert page.status == 503
+        for name in ("tasks", "dead"):
+            assert f'href="/ui/{name}"' not in page.html, "no link to what fails"
         [alone] = re.findall(r'href="(/ui/[^"]*shard=[^"]*)"', page.html)
         page = await two.browser.get(unescape(alone))
         assert (page.status, page.html.count('<tr id="row-')) == (200, two.in_first if "tasks" in path else 0)

@@ -76,7 +76,7 @@ class Deployment:
                     shown = "scheduled" if name == "due" else words(name)
                     if not re.search(rf"(?<![\d,]){number:,} {shown}\b", overview):
                         yield f"the overview of {api.url}: not {number} {name}"
-                    if not re.search(rf"\b{words(name)} {number:,}(?![\d,])", system):
+                    if not re.search(rf"\b{shown} {number:,}(?![\d,])", system):
                         yield f"the system of {api.url}: not {number} {name}"
                 for name, number in counters.items():
                     if f" {number:,} {words(name)}" not in overview:

@@ -100,6 +100,7 @@ class Overview:
             "sentence": sentence(readings),
             "without": shards.without,
             "alone": shards.alone,
+            "only": {"shard": str(there[0])} if shards.away and len(there) == 1 else {},
             "states": readings.states,
             "counters": {name: ledger.counters.get(name, 0) for name in COUNTERS},
             "workers": readings.workers,

@@ -25,7 +25,7 @@ class Templates:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters.update(count=count, short=short, cut=cut, clock=clock, span=span)
+        self._environment.filters.update(count=count, short=short, cut=cut, clock=clock, span=span, state=state)
         self._environment.globals.update(
             base=base,
             static=f"{base}/static/{static.mark}",
@@ -59,6 +59,11 @@ def of_group(group: Mapping[str, Any]) -> dict[str, str]:
 def rule_of(repeat: Mapping[str, Any]) -> str:
     """Return in a line how a task repeats."""
     return ", ".join(f"{name} {value}" for name, value in repeat.items())
+
+
+def state(name: str) -> str:
+    """Return a state of the API by the name that lists have for it."""
+    return "scheduled" if name == "due" else name.replace("_", " ")
 
 
 def count(number: int | float) -> str:
