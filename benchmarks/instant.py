@@ -13,7 +13,6 @@ from benchmarks import harness
 from benchmarks.meter import Meter, Part, Used
 from redis_scheduler.settings import WORKER
 from tests.support.service import Client
-from tests.support.waiting import wait_until
 
 SCHEDULERS = 50
 """Requests under way at once while scheduling: the longer one waits for its turn, the later it is due."""
@@ -120,7 +119,7 @@ async def burst(
     meter = await Meter.start(workers=service.pids(WORKER), redis=redis, receiver=[receiver.pid])
     await receiver.wait_for(len(bodies), WAIT_S)
     used = await meter.used()
-    await settled(service.client, left)
+    await service.client.drained(WAIT_S, left)
     delivering, living = await meter.used(), await life.used()
     cpu_us = {
         "worker": delivering.us_each("workers", len(bodies)),
@@ -133,13 +132,3 @@ async def burst(
         "first_arrival_after_first_due_ms": round(1000 * (min(arrivals).at - first_due), 1),
     }
     return figure(arrivals, used.cpu_s), cpu_us, checks
-
-
-async def settled(client: Client, left: int) -> None:
-    """Wait until all that has arrived is settled: only so many tasks wait, all of them for their due times."""
-
-    async def is_settled() -> bool:
-        stats = await client.stats()
-        return bool(stats["running_schedules"] == stats["states"]["due"] == left)
-
-    await wait_until(is_settled, "all that has arrived is settled", WAIT_S, harness.POLL_S)

@@ -177,12 +177,12 @@ class Client:
         found: dict[str, Any] = content["data"]
         return found
 
-    async def drained(self, timeout_s: float = 20) -> dict[str, Any]:
-        """Wait until nothing is left to deliver; return the statistics."""
+    async def drained(self, timeout_s: float = 20, left: int = 0) -> dict[str, Any]:
+        """Wait until nothing is left to deliver but so many tasks, which are not yet due; return the statistics."""
 
         async def is_drained() -> dict[str, Any] | None:
             stats = await self.stats()
-            return stats if stats["running_schedules"] == 0 else None
+            return stats if stats["running_schedules"] == stats["states"]["due"] == left else None
 
         return await wait_until(is_drained, "all tasks delivered or dead", timeout_s, every_s=0.05) or {}
 
