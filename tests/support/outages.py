@@ -35,6 +35,7 @@ from tests.support.receiver import receiving
 from tests.support.redis_process import RedisProcess, free_port, redis_process
 from tests.support.service import TOKEN, Client, Process, client_of, serving
 from tests.support.shards import scheduled_to_the_last
+from tests.support.waiting import wait_until
 
 SILENT = "127.0.0.99"
 """Where the name server is that never answers."""
@@ -181,6 +182,11 @@ async def disk_full(stage: Stage) -> None:
     async with redis.asyncio.Redis(port=stage.database.port, protocol=2) as client:
         await client.config_set("save", "3600 1")
         await client.bgsave()
+
+        async def has_failed() -> bool:
+            return bool((await client.info("persistence"))["rdb_last_bgsave_status"] == "err")
+
+        await wait_until(has_failed, "Redis takes no more writes")
 
 
 async def poison(stage: Stage) -> None:
