@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from redis_scheduler.store.outage import LINES_MOST, LINES_S
 from tests.support.audit import audited
 from tests.support.engine import MODULE
 from tests.support.liar import LIES, TAKEN, Liar, is_about, lying
@@ -86,6 +87,7 @@ async def serving_behind_a_liar(folder: Path, roles: tuple[str, ...], **variable
             await asyncio.gather(*(process.stop() for process in processes))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("roles", ROLES)
 async def test_a_server_that_lies_to_every_command_is_an_outage_that_ends_with_it(
     roles: str, tmp_path: Path, receiver: Receiver
@@ -93,6 +95,7 @@ async def test_a_server_that_lies_to_every_command_is_an_outage_that_ends_with_i
     async with serving_behind_a_liar(tmp_path, ROLES[roles]) as service:
         await service.serves(receiver)
         for number, lie in enumerate(LIES.values()):
+            await asyncio.sleep(1.1 * LINES_S / LINES_MOST)  # so that each outage has its line
             away, back = service.lines("redis-away"), service.lines("redis-back")
             service.liar.lie = lie
             expected = [count + 1 for count in away]

@@ -97,16 +97,14 @@ async def asked(process: subprocess.Popen[str], url: str) -> tuple[str, int]:
 
 @asynccontextmanager
 async def answering(*parts: bytes, piece: bytes = b"") -> AsyncIterator[str]:
-    """The URL of a server that takes each connection, and answers its first command with these, each in a packet of its
-    own, and with the piece again and again."""
+    """The URL of a server that answers everything with these, each in a packet of its own, and with the piece again and
+    again."""
     serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serving.add(asyncio.current_task())
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            await reader.read(65_536)
-            writer.write(b"*0\r\n")  # to TIME
             await reader.read(65_536)
             for part in parts:
                 writer.write(part)

@@ -144,13 +144,17 @@ class LeanConnection(AbstractConnection):
             raise RedisConnectionError("Connection reset")
         return await super().can_read()
 
+    is_seen: bool
+    """Whether a new connection must be answered before it is used."""
+
     async def on_connect_check_health(self, check_health: bool = True) -> None:
-        """Show who connects, and see that the server answers: one that turns connections away takes them first, and
-        what is sent then may be lost."""
+        """Show who connects, and where it matters see that the server answers: one that turns connections away takes
+        them first, and what is sent then may be lost."""
         await super().on_connect_check_health(check_health)
-        await self.send_command("TIME", check_health=False)
-        with contextlib.suppress(ResponseError):
-            await self.read_response()
+        if self.is_seen:
+            await self.send_command("TIME", check_health=False)
+            with contextlib.suppress(ResponseError):
+                await self.read_response()
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send what is packed. Raises the library's ConnectionError, or its TimeoutError."""
@@ -176,11 +180,12 @@ def connect(
     single_connection: bool = False,
     peers: set[tuple[str, int]] | None = None,
     way: Way | None = None,
+    is_seen: bool = False,
 ) -> redis.asyncio.Redis:
     """Return a client of the library: RESP2 answers as they come, no resends, no callbacks.
 
     `timeout_s` bounds each send and each answer. `peers` gets each address and port that is connected to. `way`: how
-    the master is found, where the URL does not name it.
+    the master is found, where the URL does not name it. `is_seen`: a new connection must be answered before it is used.
     """
     url = redis_url.location_of(url).url
     is_unix = url.startswith("unix:")
@@ -205,7 +210,7 @@ def connect(
     kind = pool.connection_class = type(
         "Connection",
         (*mixed_in, pool.connection_class),
-        {"resolver": resolver, "peers": set() if peers is None else peers},
+        {"resolver": resolver, "peers": set() if peers is None else peers, "is_seen": is_seen},
     )
     if way is not None:
         way.ask = functools.partial(_ask, kind, pool.connection_kwargs)
