@@ -1,5 +1,7 @@
 """Steps of the timer, the workers and the time."""
 
+import asyncio
+
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.limiting import Limiting
@@ -228,7 +230,10 @@ class WorkerSteps(Steps):
             assert task.score is not None
             earlier_ms = task.score - score
             assert by_ms - 2 <= earlier_ms <= by_ms, f"{task.key} comes {earlier_ms} ms earlier, not {by_ms}: {task}"
-            task.score, task.wait_ms = score, max(0, task.wait_ms - by_ms)
+            task.score, task.wait_ms = score, task.wait_ms - by_ms
+            if task.wait_ms < TOLERANCE_MS:  # of whole steps some ms are left: it is due, or is so now
+                task.wait_ms = 0
+                await asyncio.sleep(max(0, score - redis_ms(await ask(self.raw, "TIME"))) / 1000)
             self.taken["set_back " + task.state.place] += 1
 
     async def _lose(self, step: Step) -> None:
