@@ -225,9 +225,9 @@ def test_no_workers_is_said_only_where_it_is_true() -> None:
 
 def test_all_is_well_in_a_sentence() -> None:
     assert problems(WELL) == []
-    assert (
-        sentence(WELL) == "All well: 12,431 to be delivered, next in 4.0 s, p99 at most 5 ms late, none died in 24 h."
-    )
+    said = "All well: 12,431 to be delivered, next in 4.0 s, p99 at most 5 ms late"
+    assert sentence(replace(WELL, states={**WELL.states, "dead": 0})) == f"{said}, none died in 24 h."
+    assert sentence(WELL) == f"{said}.", "there are dead letters: nobody knows yet that none of them died just now"
     nothing = replace(WELL, states={}, next_due_ms=None, recent={}, died_in_day=1_234)
     assert sentence(nothing) == "All well: 0 to be delivered, 1,234 died in 24 h."
 

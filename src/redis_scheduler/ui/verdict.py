@@ -62,7 +62,10 @@ def sentence(at: Readings) -> str:
     late = percentile(at.recent, "late", 0.99)
     if late is not None:
         parts.append(f"p99 at most {span(late)} late")
-    parts.append("none died in 24 h" if not at.died_in_day else f"{count(at.died_in_day)} died in 24 h")
+    if at.died_in_day:
+        parts.append(f"{count(at.died_in_day)} died in 24 h")
+    elif not at.states.get("dead"):  # else one may just have died: workers write the history every few seconds
+        parts.append("none died in 24 h")
     begins = "Nothing is late, but no worker runs" if at.running and not at.workers else "All well"
     return f"{begins}: {', '.join(parts)}."
 
