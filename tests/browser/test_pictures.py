@@ -13,8 +13,9 @@ import pytest
 
 from tests.acceptance.test_outages import SEEN_WITHIN_S, can_stage
 from tests.browser.conftest import PICTURES, Eyes, browsing
-from tests.support.outages import OUTAGES, Stage, staged
+from tests.support.outages import OUTAGES, staged
 from tests.support.service import Client
+from tests.support.stages import Stage
 from tests.support.waiting import wait_until
 
 FOLDER = Path(os.environ.get("DOCS_PICTURES", PICTURES))
