@@ -32,8 +32,8 @@ API_TESTS := $(TASKS) $(addprefix tests/acceptance/test_, $(addsuffix .py, alert
   authorization bad_input bad_messages clock_set dashboard dashboard_entrance dashboard_reference dashboard_repeating \
   dashboard_rights dashboard_system dashboard_tasks dashboard_try doctor encryption error_codes fairness foreign_keys \
   hosts instance log metrics metrics_of_processes monitoring moving openapi_requests other_tokens owner pause_all \
-  probes processes quotas random_bodies request_ids rights room rotation shards signatures unexpected_body \
-  unreadable_records))
+  probes processes quotas quotas_of_changes random_bodies request_ids rights room rotation shards signatures \
+  unexpected_body unreadable_records))
 # What looks at one shard: all scripts, and the parts that call them. (Not the API's parts that stand on one shard alone:
 # the API finds a shard by the key, and keys of an only shard are those of the first.)
 SHARD_TESTS := tests/chaos/test_transitions.py tests/scripts $(addprefix tests/integration/test_, $(addsuffix .py, \
