@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,7 +17,7 @@ from tests.support.names import KEYS
 from tests.support.pages import Browser
 from tests.support.redis_process import redis_process
 from tests.support.service import TOKEN, Client, client_of, serving
-from tests.support.tokens import make_token, revoke
+from tests.support.tokens import held_back, make_token, revoke
 from tests.support.waiting import wait_until
 
 HOOK = "http://127.0.0.1:9/hook"
@@ -221,16 +220,12 @@ async def test_who_is_signed_out_while_a_form_comes_changes_nothing(
     await browser.sign_in(token)
     cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
 
-    async def slowly() -> AsyncIterator[bytes]:
-        yield b"x"
-        await asyncio.sleep(0.3)
+    async def sign_out() -> None:
         await (revoke(client, token) if end == "revoked" else browser.post("/ui/logout"))
-        await asyncio.sleep(FRESH_S + 0.2)
-        yield b"=1"
 
     headers = {"Sec-Fetch-Site": "same-origin", "Cookie": cookie}
-    place = f"{api.url}/ui/do/cancel/{key}"
-    async with session.post(place, data=slowly(), headers=headers, allow_redirects=False) as response:
+    place, form = f"{api.url}/ui/do/cancel/{key}", held_back(b"x", b"=1", sign_out, FRESH_S)
+    async with session.post(place, data=form, headers=headers, allow_redirects=False) as response:
         assert (response.status, response.headers["Location"][:9]) == (303, "/ui/login")
     assert (await api.call("GET", f"/schedule/{key}"))[0] == 200
 

@@ -1,9 +1,7 @@
 """Tokens with rights: each route asks for those of the table, whatever is wrong with a token is told, and known tokens
 go on for a while without Redis."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from tests.support.redis_process import RedisProcess, redis_process
 from tests.support.service import Client, client_of, serving
 from tests.support.shards import IN_THE_FIRST
 from tests.support.store import Store
-from tests.support.tokens import ALL_RIGHTS, id_of, make_token, revoke
+from tests.support.tokens import ALL_RIGHTS, held_back, id_of, make_token, revoke
 from tests.support.waiting import wait_until
 
 ROUTES = [pytest.param(route, id=f"{route.method} {route.path}") for route in (*TASK_ROUTES, AUDIT_ROUTE)]
@@ -158,16 +156,13 @@ async def test_a_token_that_ends_while_a_body_comes_changes_nothing(
     lasts: dict[str, Any] = {"expires": redis_ms(await client.command("TIME")) + 800} if end == "expired" else {}
     token = await make_token(client, *ALL_RIGHTS, **lasts)
 
-    async def slowly() -> AsyncIterator[bytes]:
-        yield body[:1]
-        await asyncio.sleep(0.3)
+    async def end_it() -> None:
         if end == "revoked":
             await revoke(client, token)
-        await asyncio.sleep(FRESH_S + 0.2)
-        yield body[1:]
 
     user, headers = api.with_token(token), {"Content-Type": "application/json"}
-    status, content = await user.call(method, path, data=slowly(), headers=headers)
+    data = held_back(body[:1], body[1:], end_it, FRESH_S)
+    status, content = await user.call(method, path, data=data, headers=headers)
     assert (status, content["code"], content["field"]) == (401, "unauthorized", "Authorization")
     assert [task["info"]["key"] for task in (await api.call("GET", "/schedules"))[1]["data"]] == [key]
     assert (await api.call("GET", "/hosts"))[1]["data"] == []
