@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from redis_scheduler.api.callers import FRESH_S
 from redis_scheduler.store.client import RedisClient
 from tests.support.engine import MODULE
 from tests.support.receiver import Receiver
@@ -147,35 +146,45 @@ async def test_where_all_are_known_a_new_one_is_refused_and_told(
             assert await ask(at, STATS) == b"HTTP/1.1 200 OK"
 
 
-async def test_what_was_a_token_keeps_no_connections(
+@pytest.fixture
+async def held(
     tmp_path: Path, redis_url: str, client: RedisClient, clients: list[socket.socket]
-) -> None:
-    """Whoever asks now and then for what is open to all would keep those that it had when it was revoked."""
+) -> AsyncIterator[tuple[Process, str, list[socket.socket]]]:
+    """A process all of whose connections a token with rights holds, the token, and the connections."""
     async with serving(tmp_path, REDIS_URL=redis_url, API_CONNECTIONS="8") as process:
         token = await make_token(client, "metrics")
-        before = await known_clients(process, clients, 8, token)
-        await revoke(client, token)
-        await asyncio.sleep(FRESH_S)
-        for at, request in zip(before, [ROOT, stats_with(token)] * 4, strict=True):
-            await ask(at, request)
-        await known_clients(process, clients, 8)
-        for at in before:
-            assert await ask(at, ROOT) == b""
+        yield process, token, await known_clients(process, clients, 8, token)
+
+
+async def test_what_was_a_token_keeps_no_connections(
+    held: tuple[Process, str, list[socket.socket]], client: RedisClient, clients: list[socket.socket]
+) -> None:
+    """Whoever asks now and then for what is open to all would keep those that it had when it was revoked."""
+    process, token, before = held
+    await revoke(client, token)
+
+    async def is_refused() -> bool:
+        return await ask(before[-1], stats_with(token)) == b"HTTP/1.1 401 Unauthorized"
+
+    await wait_until(is_refused, "the process knows that it was revoked")
+    for at, request in zip(before, [ROOT, stats_with(token)] * 4, strict=True):
+        await ask(at, request)
+    await known_clients(process, clients, 8)
+    for at in before:
+        assert await ask(at, ROOT) == b""
 
 
 async def test_a_token_with_rights_shuts_out_no_other(
-    tmp_path: Path, redis_url: str, client: RedisClient, clients: list[socket.socket]
+    held: tuple[Process, str, list[socket.socket]], clients: list[socket.socket]
 ) -> None:
     """Where it holds all connections it loses its oldest to others, down to a quarter."""
-    async with serving(tmp_path, REDIS_URL=redis_url, API_CONNECTIONS="8") as process:
-        token = await make_token(client, "metrics")
-        greedy = await known_clients(process, clients, 8, token)
-        others = await known_clients(process, clients, 6)
-        assert await ask(connect(process, clients), STATS) == b"", "the others are of API_AUTH"
-        for at in others:
-            assert await ask(at, STATS) == b"HTTP/1.1 200 OK"
-        kept = [at for at in greedy if await ask(at, stats_with(token))]
-        assert kept == greedy[-2:]
+    process, token, greedy = held
+    others = await known_clients(process, clients, 6)
+    assert await ask(connect(process, clients), STATS) == b"", "the others are of API_AUTH"
+    for at in others:
+        assert await ask(at, STATS) == b"HTTP/1.1 200 OK"
+    kept = [at for at in greedy if await ask(at, stats_with(token))]
+    assert kept == greedy[-2:]
 
 
 async def test_a_setting_beyond_the_limit_of_open_files_is_told(tmp_path: Path, redis_url: str) -> None:
