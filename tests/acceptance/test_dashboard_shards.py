@@ -153,9 +153,11 @@ async def test_hosts_are_not_left_out_in_silence_while_it_is_not_yet_known_that_
     async def is_said() -> bool:
         nonlocal number
         number += 1
-        await asyncio.sleep(FRESH_S)  # what was seen before is not shown any more
+        await asyncio.sleep(FRESH_S)  # only time shows that the last look counts no more: a page would look anew
         async with standing_still(two.servers[1].pid):
-            page = await two.browser.get(f"/ui/part/overview?look={number}")  # another one is kept for a while
+            page = await two.browser.get(
+                f"/ui/part/overview?look={number}"
+            )  # a page of the same address is kept for a while
         return said in page.text
 
     await wait_until(is_said, "the first look says it")

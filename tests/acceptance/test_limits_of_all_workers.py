@@ -150,7 +150,7 @@ async def test_a_receiver_that_is_down_is_probed_and_comes_back(fleet: Fleet, re
 
     await wait_until(are_held, "the tasks are held")
     before = len(receiver.arrivals)
-    # Whether few come shows only with time: of 5 s probes after 1, 2 and 4 s, and one more that was under way.
+    # Only time shows that few come: in 5 s there are probes after 1, 2 and 4 s, and one that was under way.
     await asyncio.sleep(5)
     assert len(receiver.arrivals) - before <= 4
     receiver.status = 200
