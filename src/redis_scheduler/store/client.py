@@ -91,10 +91,17 @@ class RedisClient:
     def connect(self, timeout_s: float, single_connection: bool = False) -> redis.asyncio.Redis:
         """Return a client of the library with connections of its own to the same Redis."""
         connect_timeout_s = min(timeout_s, self.timeout_s)
-        # Where another server may be given what this one does not take.
-        is_seen = self.is_cluster or (self._servers is not None and self._servers.count > 1)
+        # Only then may another server be given what this one does not take.
+        must_answer = self.is_cluster or (self._servers is not None and self._servers.count > 1)
         return connect(
-            self.url, self._resolver, timeout_s, connect_timeout_s, single_connection, self.peers, self._way, is_seen
+            self.url,
+            self._resolver,
+            timeout_s,
+            connect_timeout_s,
+            single_connection,
+            self.peers,
+            self._way,
+            must_answer,
         )
 
     @property

@@ -130,6 +130,9 @@ class LeanConnection(AbstractConnection):
     only a write that the socket does not take is waited for, as the library does.
     """
 
+    must_answer: bool
+    """Whether Redis must answer on a new connection before a call is sent there."""
+
     def pack_command(self, *args: Any) -> list[bytes]:
         """Return a command as it is sent."""
         try:
@@ -144,14 +147,11 @@ class LeanConnection(AbstractConnection):
             raise RedisConnectionError("Connection reset")
         return await super().can_read()
 
-    is_seen: bool
-    """Whether a new connection must be answered before it is used."""
-
     async def on_connect_check_health(self, check_health: bool = True) -> None:
-        """Show who connects, and where it matters see that the server answers: one that turns connections away takes
-        them first, and what is sent then may be lost."""
+        """Log in, as the library does; then, with `must_answer`, ask for the time. A server that turns a connection
+        away takes it first: what it is sent before it has answered anything may be lost."""
         await super().on_connect_check_health(check_health)
-        if self.is_seen:
+        if self.must_answer:
             await self.send_command("TIME", check_health=False)
             with contextlib.suppress(ResponseError):
                 await self.read_response()
@@ -180,12 +180,13 @@ def connect(
     single_connection: bool = False,
     peers: set[tuple[str, int]] | None = None,
     way: Way | None = None,
-    is_seen: bool = False,
+    must_answer: bool = False,
 ) -> redis.asyncio.Redis:
     """Return a client of the library: RESP2 answers as they come, no resends, no callbacks.
 
     `timeout_s` bounds each send and each answer. `peers` gets each address and port that is connected to. `way`: how
-    the master is found, where the URL does not name it. `is_seen`: a new connection must be answered before it is used.
+    the master is found, where the URL does not name it. `must_answer`: whether Redis must answer on a new connection
+    before a call is sent there.
     """
     url = redis_url.location_of(url).url
     is_unix = url.startswith("unix:")
@@ -210,7 +211,7 @@ def connect(
     kind = pool.connection_class = type(
         "Connection",
         (*mixed_in, pool.connection_class),
-        {"resolver": resolver, "peers": set() if peers is None else peers, "is_seen": is_seen},
+        {"resolver": resolver, "peers": set() if peers is None else peers, "must_answer": must_answer},
     )
     if way is not None:
         way.ask = functools.partial(_ask, kind, pool.connection_kwargs)
