@@ -59,7 +59,7 @@ local function move(place, places, from_ms, passed, last_ms, sums, times)
   local head_before_ms, earliest_ms, has_more = head_ms(due), math.huge, false
   for i = 1, #rows, 2 do
     local key, until_ms = rows[i], tonumber(rows[i + 1])
-    local set_back_ms = sums[of_now(until_ms, times) - until_ms]
+    local set_back_ms = sums[steps_since(until_ms, times)]
     if set_back_ms and places == due then
       local is_of_before = is_deferred(key, until_ms, i == 1)
       if is_of_before == nil then

@@ -1,8 +1,13 @@
 -- Redis' clock was set back by steps, so many `times`. Each deferred task tells after which of them it was deferred:
 -- its time in ms, divided by 3, leaves the same rest as their number then. So two steps can be under way at once.
--- Returns the next ms that says that a task is deferred now; the same one for what was deferred since the last step.
+-- Returns how many steps came since a task was deferred until this time.
+local function steps_since(until_ms, times)
+  return (times - until_ms) % 3
+end
+
+-- Returns the first ms from this one on that says that no step came since.
 local function of_now(until_ms, times)
-  return until_ms + (times - until_ms) % 3
+  return until_ms + steps_since(until_ms, times)
 end
 
 -- Returns by how much (ms) to move what was deferred before the last step, and what was before the last two. `text` has
