@@ -31,6 +31,7 @@ from redis_scheduler.task.timing import TEN_YEARS_S, TIMEOUT_LONGEST_S
 
 ALL, API, WORKER = "all", "api", "worker"
 HALF = "half of the memory of the container or the machine"
+ALERTS = ("died", "late", "no-workers", "ledger", "redis-memory", "shard-away", "emptied")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,9 +219,9 @@ class Settings(ServingSettings):
     )
     alert_on: str = option(
         "ALERT_ON",
-        "died,late,no-workers,ledger,redis-memory,shard-away,emptied",
-        names_of("died", "late", "no-workers", "ledger", "redis-memory", "shard-away", "emptied"),
-        "what is told, with commas between: died, late, no-workers, ledger, redis-memory, shard-away, emptied",
+        ",".join(ALERTS),
+        names_of(*ALERTS),
+        f"what is told, with commas between: {', '.join(ALERTS)}",
     )
     alert_every: float = option(
         "ALERT_EVERY", 300, seconds(1, 86_400), "seconds between two alerts of the same thing at least"
