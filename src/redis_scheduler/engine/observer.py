@@ -101,8 +101,8 @@ class Observer:
         """Redis' clock was set, forward or back (below zero)."""
 
     def all_paused(self, is_all_paused: bool, shard: int | None) -> None:
-        """All was paused, or goes on, in a shard of several (None: there is one): nothing is promoted or claimed there
-        meanwhile."""
+        """A client paused all, or let it go on: meanwhile nothing is promoted or claimed in this shard (None: the only
+        one)."""
 
     def draining(self, in_flight: int, grace_s: float) -> None:
         """A stop waits for the deliveries under way, for so long at most."""

@@ -52,10 +52,9 @@ async def all_shards_of(
     shards, keys_at, serving = shard_count_of(settings), keys_of(settings), functools.partial(_serving, may_be_new)
     async with redis_at(settings, serving) as url, contextlib.AsyncExitStack() as stack:
         clients: list[RedisClient] = []
-
         servers = len(urls_of_shards(url))
         if may_be_new and servers > 1:
-            # What is made marks the servers: so first the list must be right.
+            # The command will mark the servers as those of these shards: so the list must be right first.
             looks = (_refuse_misplaced(shard_at(url, number, keys_at)) for number in range(servers))
             for found in await asyncio.gather(*looks, return_exceptions=True):
                 if isinstance(found, BaseException):

@@ -98,22 +98,24 @@ async def refuse_swapped(process: Process) -> None:
         if lacking[number] is not None:
             try:
                 await _look_at_server(process, number, url, only_looks=False)
-            except StartError:  # the list has a new server by two names: what was written there by the first goes
+            except StartError:
+                # The list has a new server by two names: what was written there for the first one goes.
                 for marked, names in enumerate(lacking[:number]):
-                    await _take_back(process, marked, names or [])
+                    if names:
+                        await _take_back(process, marked, names)
                 raise
 
 
 async def _take_back(process: Process, number: int, names: Sequence[str]) -> None:
-    if names:
-        async with process.shard_at(number).connected(API_TIMEOUT_S) as client:
-            with contextlib.suppress(StoreUnavailable, StoreFull):
-                await client.command("UNLINK", *names)
+    """Remove the keys that this start has written at the server of a shard, if it still answers."""
+    async with process.shard_at(number).connected(API_TIMEOUT_S) as client:
+        with contextlib.suppress(StoreUnavailable, StoreFull):
+            await client.command("UNLINK", *names)
 
 
 async def _look_at_server(process: Process, number: int, url: str, only_looks: bool) -> list[str] | None:
-    """Mark the server of a shard as this shard's, unless it `only_looks`; return the keys that a first mark writes, as
-    far as they are not there, or None if it does not answer. Raises StartError."""
+    """Mark the server of a shard as this shard's, unless this `only_looks`; return which keys of a first mark it
+    lacks, or None if it does not answer. Raises StartError."""
     shard, outage, count = process.shard_at(number), process.outage_at(number), process.listed
     if only_looks:
         shard = shard.only_looked_at()

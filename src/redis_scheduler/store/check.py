@@ -31,13 +31,13 @@ Execute = Callable[..., Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """The servers of REDIS_URL, a shard each, or the one that has all: how many, and the keys of each shard that there
-    may be, since a server may be of one that the list lacks."""
+    """The servers of REDIS_URL: one for each shard, or a single one for all. `keys`: of each shard that there may be,
+    since a server may hold one that REDIS_URL does not list."""
 
     count: int
     keys: Sequence[Keys]
     only_looks: bool = False
-    """No mark is left: it is not known yet whether the list is right, or nothing is to be made by it."""
+    """The check leaves no mark: the list may be wrong, or the client only reads."""
 
 
 async def refusal_of(keys: Keys, execute: Execute, evaluate: Execute, servers: Servers | None) -> str | None:

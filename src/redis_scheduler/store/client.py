@@ -243,8 +243,8 @@ class RedisClient:
             self._meter.add(REDIS_ERRORS, "refused" if isinstance(error, StoreRefused) else "away")
             if not has_checked:
                 self._begin_outage(error)
-                # After a failover the address may lead to another server, but these connections do not. A server that
-                # takes no further one still answers those that it has.
+                # After a failover the address may lead to another server, but these connections do not. Where nothing
+                # was sent, the server took no further connection, but still answers those that it has.
                 if error.was_sent:
                     await drop_idle(self._redis)
             raise

@@ -19,7 +19,7 @@ AWAY_S = 0.1
 """So long at most is waited for a shard that is known to be away: what it answers later is seen by the next look."""
 
 EMPTIED_MS = 86_400_000
-"""So long is told that Redis lost its data."""
+"""For so long the first page and an alert tell that Redis has lost its data."""
 
 
 @dataclass(frozen=True, slots=True)

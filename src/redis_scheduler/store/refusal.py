@@ -27,7 +27,7 @@ class WrongPlace(RedisError):
 
 
 class Unconnected(RedisConnectionError):
-    """No connection came about, since Redis, or what is on the way, turned it away: so nothing was sent."""
+    """Redis, or a proxy on the way, turned the new connection away: so nothing of the call was sent."""
 
 
 LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError, OSError)
@@ -78,7 +78,7 @@ def is_lost(error: BaseException) -> bool:
 
 
 def is_turned_away(error: BaseException) -> bool:
-    """Whether the error of a connect came at once, from there: nobody listens, or whoever does ends the connection."""
+    """Whether who is connected to has refused at once: nobody listens there, or the server ends the connection."""
     return is_lost(error) and not isinstance(error, RedisTimeoutError | TimeoutError)
 
 
@@ -131,8 +131,7 @@ _WHY_AWAY = {
 
 
 def whole_text(error: Exception) -> str:
-    """Return what Redis said."""
-    # The library takes a code that it knows out of the text, and keeps it apart.
+    """Return what Redis said, with the code that the library takes out of the text where it knows that."""
     return f"{getattr(error, 'status_code', None) or ''} {error}".strip()
 
 

@@ -147,11 +147,12 @@ def _most_telling(errors: list[BaseException], is_late: bool) -> BaseException:
     for error in errors:
         if isinstance(error, WrongPlace):
             return error
-    return _unfound(f"no Sentinel answers{f': {errors[-1]}' if errors else ' in time'}", is_late, errors)
+    return _unfound(f"no Sentinel answers{f': {errors[-1]}' if errors else ' in time'}", errors, is_late)
 
 
-def _unfound(text: str, is_late: bool, errors: list[BaseException]) -> RedisError:
-    """Return the error where nobody says where the master is: one of time if that took any."""
+def _unfound(text: str, errors: list[BaseException], is_late: bool = False) -> RedisError:
+    """Return the error where nobody says where the master is: a time-out, unless each who was asked turned the question
+    away at once. With `is_late` somebody has not answered yet, whose error is not among these."""
     has_waited = is_late or not all(map(is_turned_away, errors))
     return (RedisTimeoutError if has_waited else RedisConnectionError)(text)
 
@@ -211,7 +212,7 @@ class ClusterWay:
                 self.address = self.address or found
                 return self.address
         said = str(errors[-1]) or "no answer in time"
-        raise _unfound(f"no node of the cluster says where slot {self.slot} is: {said}", False, errors)
+        raise _unfound(f"no node of the cluster says where slot {self.slot} is: {said}", errors)
 
     def _found(self, rows: Any, asked: Address) -> Address:
         for first, last, master, *_ in _rows(rows):

@@ -24,8 +24,8 @@
 --        one of them lost its worker, also what this consumer has in flight, once. Once the clock was set back all that
 --        waits, once: 10 ms for 1,000.
 -- Twice  a resend makes the next step; what the first took is listed under the consumer's pending entries.
--- Rings  for a look of others, once, where nobody makes the steps any more, since who did may take nothing; only where
---        others look seldom.
+-- Rings  for a look of others, once, where a step is overdue and this worker may take nothing; only where others look
+--        seldom.
 -- Full   XAUTOCLAIM, HDEL or ZREM of nothing is the first write.
 --- include clock fields foreign queued_from clock_set steps
 --- names
@@ -101,7 +101,8 @@ local function answer(taken, must_wait_ms, rewind, lost)
   return {taken, must_wait_ms, now, rewind, lost, limits_set, due_ms, is_all_paused and 1 or 0, own}
 end
 
--- Who parked what waits or awaits may have rung for nobody, since somebody made the steps who may take nothing now.
+-- While a worker makes the steps, whoever parks a task wakes nobody. Once that worker may take nothing, its next step
+-- is overdue, and somebody else must be woken for it.
 local function pass_on()
   local is_late = look_by_ms > 0 and number_of(state[2]) > 0 and wait_ms < -waiting_interval_ms
   if is_late and (is_any_waiting() or redis.pcall('ZRANGE', awaiting, 0, 0)[1]) then
@@ -135,7 +136,7 @@ end
 wait_ms = math.max(wait_ms, number_of(state[3]) - now)
 -- Further away than any interval, so foreign hands set it: sweep now.
 if wait_ms > 0 and wait_ms <= math.max(hold_ms, look_interval_ms) then
-  -- Others that look more often make the steps, and draw nobody to their pace while nothing is to be found.
+  -- Workers that look more often make the steps. While nothing is pending or awaited, this one keeps its own pace.
   if look_interval_ms > idle_interval_ms and pending == 0 and not redis.pcall('ZRANGE', awaiting, 0, 0)[1] then
     promise_look(now)
     wait_ms = math.max(wait_ms, look_interval_ms)
