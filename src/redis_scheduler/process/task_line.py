@@ -32,7 +32,7 @@ from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.acknowledgement import mark_that_says, said_by_mark
 from redis_scheduler.task.attempts import read_failed
 from redis_scheduler.task.due import NO_TTL, at_ms, is_time
-from redis_scheduler.task.failure import FOREIGN_FAILURE
+from redis_scheduler.task.failure import FOREIGN_FAILURE, TOLD_TO_RUN
 from redis_scheduler.task.json_text import is_json
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.listing import listing_of
@@ -205,7 +205,7 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
         if not options.again_most:
             raise InvalidField("again", "is said of a task without again_most", Code.CONTRADICTION)
         tail = b',"again":%d%b' % (again, tail)
-    mark = b"!" if is_told_to_run else _mark(own, due_ms) if options.ack and place != DEAD else b""
+    mark = TOLD_TO_RUN if is_told_to_run else _mark(own, due_ms) if options.ack and place != DEAD else b""
     if own["acknowledged"] is not None and not mark:
         raise InvalidField("acknowledged", "is said of a task with ack, and of none that is dead", Code.CONTRADICTION)
     kept = b"%d%b %b" % (attempts, mark, failure) if attempts or failure or mark else b""
@@ -290,11 +290,13 @@ def _mark(members: Mapping[str, Raw | None], queued_ms: int) -> bytes:
 
 def _is_told_to_run(members: Mapping[str, Raw | None], is_series: bool) -> bool:
     value = members["run"]
-    if value is not None and bytes(value) != b"true":
+    if value is None:
+        return False
+    if bytes(value) != b"true":
         raise InvalidField("run", f"must be true where it is given, got {_shown(value)}")
-    if value is not None and (not is_series or members["acknowledged"] is not None):
+    if not is_series or members["acknowledged"] is not None:
         raise InvalidField("run", "is said of a series alone, which nobody acknowledges", Code.CONTRADICTION)
-    return value is not None
+    return True
 
 
 def _whole(members: Mapping[str, Raw | None], name: str, most: int) -> int:

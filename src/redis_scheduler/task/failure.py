@@ -5,6 +5,9 @@ import re
 import msgspec
 from msgspec import Raw
 
+TOLD_TO_RUN = b"!"
+"""The mark of a series that was told to run, and has not made that occurrence."""
+
 
 def read_attempts(failure: bytes | None) -> tuple[int, bytes | None]:
     """Return how many attempts have failed, and the last failure; the number as the scripts read it."""
@@ -21,13 +24,13 @@ def read_mark(failure: bytes | None) -> str:
 
 
 def is_told_to_run(failure: bytes | None) -> bool:
-    """Return whether a series was told to run (series.py), and has not made that occurrence."""
+    """Return whether a series has the mark TOLD_TO_RUN (series.py)."""
     return failure is not None and _TOLD.match(failure) is not None
 
 
 _DIGITS = re.compile(rb"[0-9]{1,15}")
 _MARK = re.compile(rb"[0-9]{1,15}(@[0-9-]{1,50}[+-]?)(?: |$)")
-_TOLD = re.compile(rb"[0-9]{1,15}!(?: |$)")
+_TOLD = re.compile(rb"[0-9]{1,15}%b(?: |$)" % TOLD_TO_RUN)
 
 
 class LastFailure(msgspec.Struct, frozen=True, omit_defaults=True):
