@@ -117,7 +117,8 @@ async def claimed(store: Store, api: Client, key: str, **options: Any) -> Task:
     assert (await api.call("PUT", f"/schedule/{key}", json={**HOOK, **options}))[0] == 200
 
     async def is_promoted() -> bool:
-        return (await store.promote()).moved > 0
+        await store.promote()
+        return await store.client.command("ZSCORE", KEYS.due, key) is None
 
     await wait_until(is_promoted, "the task is due", every_s=0.001)
     [claim] = await states.claimed(store, 1)
