@@ -33,7 +33,6 @@ LATE_MS = 60_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _MINUTE_MS = 60_000
-_NONE, _HOUR = timedelta(), timedelta(hours=1)
 
 
 def fault_of(repeat: Repeat, start_ms: int) -> Fault | None:
@@ -94,13 +93,13 @@ def _cron(repeat: Repeat, after_ms: int) -> Iterator[int]:
 
 
 def _evenly(matches: CronSim, wall: datetime) -> Iterator[datetime]:
-    """Yield what an expression of every hour matches. Of one minute an hour the library goes on by the hour, though a
-    clock may be set by less, as by half an hour on Lord Howe Island: there it goes by the minute."""
+    """Yield what an expression of every hour matches. With one minute an hour the library adds whole hours, though a
+    clock may be set by half an hour, as on Lord Howe Island: so where a clock was set we have it add minutes."""
     matches.dt = wall
     by_minute = copy(matches)
-    by_minute.minutes = matches.minutes | {60}  # which no clock shows
+    by_minute.minutes = matches.minutes | {60}  # no clock shows 60, and of several minutes it looks at each
     for at in matches:
-        if ((at.utcoffset() or _NONE) - (wall.utcoffset() or _NONE)) % _HOUR:
+        if at.utcoffset() != wall.utcoffset():
             by_minute.dt = wall
             matches.dt = at = next(by_minute)
         wall = at
