@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from redis_scheduler.api.admission import LOOKED_AT, STRANGERS_SHARE, Admission, network
+from redis_scheduler.api.admission import LOOKED_AT, HOLDERS_SHARE, Admission, network
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ class Plain:
         """Return which connections may be closed for a new one of this address; none where there is room, or none
         can."""
         counts = self.counts()
-        if counts[address] >= max(1, self.limit // STRANGERS_SHARE):
+        if counts[address] >= max(1, self.limit // HOLDERS_SHARE):
             addresses = {address}
         elif len(self.strangers) + len(self.known) >= self.limit and counts:
             addresses = {at for at, count in counts.items() if count == max(counts.values())}
@@ -79,7 +79,7 @@ class Plain:
         """Return the connections of tokens that may give way where there are no strangers."""
         counts = Counter(token_id for _, token_id in self.known.values() if token_id)
         most = max(counts.values(), default=0)
-        if most <= max(1, self.limit // STRANGERS_SHARE):
+        if most <= max(1, self.limit // HOLDERS_SHARE):
             return set()
         tokens = [token_id for token_id, count in counts.items() if count == most]
         return {oldest_of(stub for stub, (_, its) in self.known.items() if its == token_id) for token_id in tokens}
@@ -132,9 +132,9 @@ async def test_who_gives_way_is_whom_a_walk_over_all_would_choose(seed: int) -> 
             plain.known.pop(stub, None)
     for stub, address in [*plain.strangers, *((known, at) for known, (at, _) in plain.known.items())]:
         admission.forget(stub, address)
-    for held in (admission._strangers, admission._of_tokens):
-        assert not held._of
-        assert not held._with
+    for by_holder in (admission._strangers, admission._of_tokens):
+        assert not by_holder._of
+        assert not by_holder._with
     assert not admission._admitted
     assert not admission._token_of
 

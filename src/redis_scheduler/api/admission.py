@@ -17,7 +17,7 @@ from redis_scheduler.logs import Events
 
 logger = Events(__name__)
 
-STRANGERS_SHARE = 4
+HOLDERS_SHARE = 4
 """One address without a token may have a quarter of all connections. (A proxy's are one address.) A token with rights
 may have as many where others find no room."""
 
@@ -25,7 +25,7 @@ CONNECTION = "connection"
 """The name of a request's connection in its ASGI state."""
 
 LOOKED_AT = 16
-"""So many of an address' oldest connections are looked at for an idle one."""
+"""So many of a holder's oldest connections are looked at for an idle one."""
 
 FULL_INTERVAL_S = 10.0
 """Between two lines of the log about connections that were closed or refused."""
@@ -42,9 +42,9 @@ class Connection(Protocol):
         """Close it at once."""
 
 
-class _Held:
-    """The connections of strangers by address, or those of tokens with rights by id, and these holders by their number:
-    no question looks at all of them.
+class _ByHolder:
+    """Connections by their holder (of strangers the address, of a token with rights its id), and the holders by how many
+    they have: no question looks at all of them.
 
     Ordered dictionaries: in a plain one finding the first key takes longer, the more keys before it were removed.
     """
@@ -104,9 +104,9 @@ class Admission:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._limit_of_address = max(1, limit // STRANGERS_SHARE)
+        self._limit_of_holder = max(1, limit // HOLDERS_SHARE)
         self._admitted: set[Connection] = set()
-        self._strangers, self._of_tokens = _Held(), _Held()
+        self._strangers, self._of_tokens = _ByHolder(), _ByHolder()
         self._token_of: dict[Connection, bytes] = {}
         self._closed = self._refused = 0
         self._told_at = float("-inf")
@@ -114,7 +114,7 @@ class Admission:
     def admit(self, connection: Connection, host: str) -> bytes:
         """Take a connection of a stranger, or abort it. Return its address, for `forget` and `know`."""
         address = network(host)
-        if self._strangers.count(address) >= self._limit_of_address:
+        if self._strangers.count(address) >= self._limit_of_holder:
             self._close_one_of(self._strangers, address)
         if len(self._admitted) >= self._limit:
             if self._strangers:
@@ -155,15 +155,14 @@ class Admission:
             self._of_tokens.discard(connection, token_id)
 
     def _token_with_too_many(self) -> bytes | None:
-        token_id = self._of_tokens.holder_with_most() if self._of_tokens else None
-        if token_id is None or self._of_tokens.count(token_id) <= self._limit_of_address:
-            return None
-        return token_id
+        """Return the id of the token that has the most connections, if these are more than its share."""
+        token_id = self._of_tokens.holder_with_most() if self._of_tokens else b""
+        return token_id if self._of_tokens.count(token_id) > self._limit_of_holder else None
 
-    def _close_one_of(self, held: _Held, holder: bytes) -> None:
-        oldest = held.oldest_of(holder)
+    def _close_one_of(self, by_holder: _ByHolder, holder: bytes) -> None:
+        oldest = by_holder.oldest_of(holder)
         self._admitted.discard(oldest)
-        held.discard(oldest, holder)
+        by_holder.discard(oldest, holder)
         self._token_of.pop(oldest, None)
         self._closed += 1
         self._tell()
