@@ -17,7 +17,6 @@ from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.idempotency import HEADER, Once
 from redis_scheduler.api.preconditions import Preconditions, etag_of_new, preconditions
 from redis_scheduler.api.scheduling import new_task, new_tasks, places_before, schedule_all, stored_before
-from redis_scheduler.api.shard_calls import comes_sooner
 from redis_scheduler.api.trace import traceparent
 from redis_scheduler.errors import RequestRefused
 from redis_scheduler.logs import rfc3339
@@ -100,10 +99,9 @@ class OwnKeysApi(DeadLettersApi):
         """Return what a caller has more waiting by a task under an own key: less what it replaces, if that is its
         own. One that was too large to be read is taken for another's."""
         share = self._places.first.share_of(task.key, task.tail, task.listed)
-        is_own = isinstance(stored, Stored) and stored.record.token == caller.id and stored.state != "dead"
-        if not isinstance(stored, Stored) or not is_own:
+        if not isinstance(stored, Stored) or stored.record.token != caller.id or stored.state == "dead":
             return share
-        return self._places.first.share_beyond(stored, share, comes_sooner(stored, task.listed, task.ttl_ms))
+        return self._places.first.share_beyond(stored, share, task)
 
     async def _share_of_all(self, tasks: Sequence[NewTask], once: Once | None, caller: Caller) -> Share:
         """Return what a caller has more waiting by a batch: of one that was sent before, by what is not written yet."""

@@ -110,13 +110,13 @@ class ShardCalls:
             return share if replays else NO_SHARE
         if change.token != stored.record.token:
             return share
-        return self.share_beyond(stored, share, comes_sooner(stored, change.listed, change.ttl_ms))
+        return self.share_beyond(stored, share, change)
 
-    def share_beyond(self, stored: Stored, share: Share, comes_sooner: bool) -> Share:
-        """Return what a token has more waiting by a task in the place of another of its own. `comes_sooner`: as a
-        series, so that it brings an occurrence as well."""
+    def share_beyond(self, stored: Stored, share: Share, wanted: Change | NewTask) -> Share:
+        """Return what a token has more waiting by a task of this share in the place of another of its own; an
+        occurrence, too, where a series comes sooner."""
         more = Share(0, share.bytes - len(stored.raw))
-        return sum_of((more, share)) if comes_sooner else more
+        return sum_of((more, share)) if comes_sooner(stored, wanted) else more
 
     async def traced(self, options: Options, traceparent: str) -> Options:
         """Return checked options with the trace that the request is part of, unless they name one. A task that has no
@@ -212,12 +212,13 @@ class ShardCalls:
         return [(now_ms, found) for found in answers]
 
 
-def comes_sooner(stored: Stored, listed: Listing, delay_ms: int | None) -> bool:
-    """Whether a task in the place of one that is not dead is a series that comes before this would: it then makes an
-    occurrence that its rule alone would not make."""
+def comes_sooner(stored: Stored, wanted: Change | NewTask) -> bool:
+    """Whether what is to be in the place of a task is a series that comes before that would: it then makes an
+    occurrence that its rule alone would not make. A dead task would not come."""
+    if wanted.ttl_ms is None or stored.state == "dead" or not is_series(wanted.listed):
+        return False
     # The first time of a series is a point in time (repeats.py: first_of).
-    is_moved = delay_ms is not None and stored.state != "dead"
-    return is_moved and is_series(listed) and due_after(0, delay_ms or 0) < stored.record.due
+    return due_after(0, wanted.ttl_ms) < stored.record.due
 
 
 def task_size(task: NewTask) -> int:

@@ -146,7 +146,7 @@ class Shards:
         `replays`: whether it brings the task back where that is dead. A series that comes sooner counts towards the
         rate of the caller, too, above which a 429 is raised."""
         token_id = change.token
-        if comes_sooner(stored, change.listed, change.ttl_ms):
+        if comes_sooner(stored, change):
             await self._quotas.rated(caller, 1)
         if caller is None or token_id is None:
             return await write()
