@@ -90,7 +90,7 @@ def _trouble(host: dict[str, Any]) -> str:
 
 
 def _filled(host: dict[str, Any]) -> dict[str, Any]:
-    """Return with what the form is filled that sets the limit of a host."""
+    """Return what the form that sets limits shows of a host when it is opened."""
     return {one: host[one] for one in ("host", *LIMITS) if host.get(one)}
 
 

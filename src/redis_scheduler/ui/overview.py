@@ -201,12 +201,14 @@ def _failures(host: dict[str, Any]) -> tuple[float, str, str]:
 
 
 def _held_by(host: dict[str, Any], default: Limit) -> Held | None:
-    """Return what a host holds, if it is paused or has a limit, of its own or by `default`. Under a concurrency tasks
-    take no longer than by what 95 of 100 attempts last, nor than by how many there were lately: that alone would say
-    too much of a host that was idle."""
+    """Return what a host holds back, if it is paused or has a limit, of its own or by `default`. How long that takes
+    under a concurrency is worked out by the p95 of its attempts and by how many a second there were lately, and the
+    shorter counts: the second alone would say too much of a host that was idle."""
     name, held, seen = host["host"], host["held"], host.get("seen", {})
-    if not held or host["paused"]:
-        return Held(name, held, None) if held else None
+    if not held:
+        return None
+    if host["paused"]:
+        return Held(name, held, None)
     if rate := host.get("rate", default.rate):
         return Held(name, held, held * host.get("per", default.per_s) / rate, "" if "rate" in host else "HOST_RATE")
     if (concurrency := host.get("concurrency", default.concurrency)) and seen.get("per_second") and "p95_ms" in seen:

@@ -27,8 +27,8 @@ class Problem:
 
 
 class Held(NamedTuple):
-    """Tasks that wait for a host, or a limit key, since it is paused (`wait_s` is None) or has a limit, by which they
-    take so many seconds; `setting`: the one that sets it, where nothing is said of this host."""
+    """Tasks that a host, or a limit key, holds back. `wait_s`: so long its limit lets them take; None: it is paused.
+    `setting`: what the limit comes from, where the host has none of its own."""
 
     name: str
     tasks: int
