@@ -26,9 +26,9 @@ from redis_scheduler.ui.asking import Asker
 from redis_scheduler.ui.changing import change, change_marked, schedule
 from redis_scheduler.ui.echo import BODY_BYTES, TAKEN_BYTES, Echo
 from redis_scheduler.ui.entering import Entrance, Visitor, is_at_loopback
-from redis_scheduler.ui.forms import LOGIN_BYTES, body_of, check_same_origin, fields_of, query_of
+from redis_scheduler.ui.forms import STRANGERS_BYTES, body_of, check_same_origin, fields_of, query_of
 from redis_scheduler.ui.hosts import LIMITS
-from redis_scheduler.ui.many import do_many, failed
+from redis_scheduler.ui.many import do_many, put_off
 from redis_scheduler.ui.parts import Parts, selectable
 from redis_scheduler.ui.proxies import as_asked
 from redis_scheduler.ui.rendering import Templates
@@ -138,7 +138,7 @@ class Dashboard:
         return PageAnswer("", 200, content_type="text/plain")
 
     async def _enter(self, request: Request) -> PageAnswer:
-        fields = await fields_of(request, LOGIN_BYTES)
+        fields = await fields_of(request, STRANGERS_BYTES)
         origin = fields.get("origin", "")
         if origin.startswith("http://") and not is_at_loopback(request, origin):
             return self._login(request, 403, OVER_HTTP, fields.get("next", ""))
@@ -256,17 +256,16 @@ class Dashboard:
 
     async def _many(self, request: Request, verb: str) -> PageAnswer:
         """Do something to many tasks. The form goes on once Redis is back, without which nobody knows who asks."""
-        fields, visitor = await fields_of(request, LOGIN_BYTES), None
+        fields, visitor = await fields_of(request, STRANGERS_BYTES), None
         try:
             visitor = await self._entrance.visitor(request)
             if visitor is None:
                 return self._to_login(request)
             shown = await do_many(self._asker, visitor, verb, fields)
         except (StoreUnavailable, StoreFull) as error:
-            again = failed(verb, fields, said_of(error))
-            if again is None:
+            if "counted" not in fields:  # nothing was to be done yet
                 raise
-            shown = again
+            shown = put_off(verb, fields, said_of(error))
         return self._shown_of_many(request, visitor, shown)
 
     def _shown_of_many(self, request: Request, visitor: Visitor | None, shown: dict[str, Any]) -> PageAnswer:

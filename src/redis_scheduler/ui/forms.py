@@ -8,8 +8,8 @@ from redis_scheduler.api.headers import headers_of
 from redis_scheduler.ui.answers import PageRefused
 
 FORM_BYTES = 262_144
-LOGIN_BYTES = 16_384
-"""Whoever signs in is still a stranger, who may open many connections."""
+STRANGERS_BYTES = 16_384
+"""Of a form that is read before it is known who sends it: a stranger may open many connections."""
 
 FIELDS_MOST = 64
 

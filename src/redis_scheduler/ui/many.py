@@ -25,7 +25,7 @@ MANY = {
 RATED = ("replay", "run")
 
 MAY_PASS = (429, 503, 507)
-"""Answers to what may be served later."""
+"""The statuses of answers after which the same step may be asked for again."""
 
 
 async def do_many(asker: Asker, visitor: Visitor, verb: str, fields: dict[str, str]) -> dict[str, Any]:
@@ -46,10 +46,10 @@ async def do_many(asker: Asker, visitor: Visitor, verb: str, fields: dict[str, s
     return {**shown, "step": "go on" if done["next"] else "done", "touched": done["touched"]}
 
 
-def failed(verb: str, fields: dict[str, str], error: str) -> dict[str, Any] | None:
-    """Return what the page is to say where nobody could be asked; None if nothing was to be done yet. Raises
+def put_off(verb: str, fields: dict[str, str], error: str) -> dict[str, Any]:
+    """Return what the page is to say where the step could not be asked for: its form goes on later. Raises
     PageRefused."""
-    return {**_asked(verb, fields), "step": "again", "error": error} if "counted" in fields else None
+    return {**_asked(verb, fields), "step": "again", "error": error}
 
 
 def _asked(verb: str, fields: dict[str, str]) -> dict[str, Any]:
