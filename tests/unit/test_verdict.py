@@ -128,7 +128,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"emptied": [0], "emptied_ms": 3_723_000},
-        "Redis has lost all its data, as was seen at 01:02:03: the tasks of before are gone.",
+        "Redis has lost all its data, as was seen at 01:02:03: the tasks that it had then are gone.",
         "import a backup",
     ),
     ({"emptied": [1], "shards": 2}, "Redis of shard 1 has lost all its data", "was flushed"),

@@ -87,7 +87,8 @@ def _emptied(at: Readings) -> list[Problem]:
     if not at.emptied:
         return []
     where = f" of {named(at.emptied)}" if at.shards > 1 else ""
-    text = f"Redis{where} has lost all its data, as was seen at {clock(at.emptied_ms, '%H:%M:%S')}: the tasks of before are gone."
+    seen_at = clock(at.emptied_ms, "%H:%M:%S")
+    text = f"Redis{where} has lost all its data, as was seen at {seen_at}: the tasks that it had then are gone."
     remedy = (
         "Schedule them anew, or import a backup; and see why: Redis keeps nothing on disk (appendonly), or was flushed"
     )
