@@ -111,8 +111,8 @@ class WrongServer(StoreRefused):
 
 
 class ShardUnknown(StoreUnavailable):
-    """This process cannot say for now which shard has a task, or is to have it, or does not reach that shard. Clients
-    are told the text."""
+    """This process cannot say for now which shard has a task or is to have it, or it does not reach that shard. Clients
+    are told the text as it is: it names no address."""
 
 
 class StoreUnreplicated(StoreUnavailable):

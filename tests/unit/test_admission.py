@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from redis_scheduler.api.admission import LOOKED_AT, HOLDERS_SHARE, Admission, network
+from redis_scheduler.api.admission import HOLDERS_SHARE, LOOKED_AT, Admission, network
 
 
 @pytest.mark.parametrize(

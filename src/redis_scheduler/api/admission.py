@@ -43,8 +43,8 @@ class Connection(Protocol):
 
 
 class _ByHolder:
-    """Connections by their holder (of strangers the address, of a token with rights its id), and the holders by how many
-    they have: no question looks at all of them.
+    """Connections by their holder (the address of strangers, or the id of a token with rights), and the holders by how
+    many they have: no question looks at all of them.
 
     Ordered dictionaries: in a plain one finding the first key takes longer, the more keys before it were removed.
     """
@@ -99,8 +99,8 @@ class _ByHolder:
 
 
 class Admission:
-    """Counts the connections of a process, and keeps the strangers' by address, those of tokens with rights by id, the
-    oldest first."""
+    """Counts the connections of a process. It keeps those of strangers by address, those of tokens with rights by id,
+    the oldest first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

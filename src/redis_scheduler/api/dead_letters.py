@@ -46,7 +46,7 @@ class DeadLettersApi(Api):
             for group in found.groups
         ]
         looked_at, dead = found.looked_at, found.dead
-        if wanted.types is not None:  # how many others there are, such a token may not see
+        if wanted.types is not None:  # such a token may not see how many others there are
             looked_at = dead = sum(group.count for group in groups) + found.others
         return answer(Grouped(groups, found.others, looked_at, dead, found.is_complete))
 

@@ -56,7 +56,7 @@ def filters_of(given: Mapping[str, str]) -> Filters:
 
 
 def without_alerts(filters: Filters, caller: Caller | None) -> Filters:
-    """Return filters that leave alerts out, unless they are there for the caller."""
+    """Return the filters; for a caller that may not see alerts, they leave these out."""
     return filters if caller is None or caller.sees(ALERT_TYPE) else replace(filters, other_than=ALERT_TYPE)
 
 

@@ -176,7 +176,7 @@ class ManyApi(ShiftsApi):
 
 
 async def _page(views: DeadLetters, cursor: str | None, filters: Filters, is_dead: bool, rest: Rest) -> Page:
-    """Return the tasks of a step, in pages of the usual size. Those of dead letters are smaller: a replay writes each
+    """Return the tasks of a step, in a page of the usual size. One of dead letters is smaller: a replay writes each
     record anew, which takes a second for 4 MiB on a busy machine."""
     if is_dead:
         return await views.dead_page(STEP_TASKS, cursor, filters, Reading(STEP_S, STEP_BYTES, rest))

@@ -86,7 +86,7 @@ class OperationsApi(AcknowledgementsApi):
             is_of_all = replace(filters, other_than=None) == ANY
             logger.warning("many", verb=verb, tasks=count, all=is_of_all, client=client, request_id=request_id)
         onward = dry_cursor(parts) if is_dry else operation.cursor and operation_id
-        # How many others there are, a token with types may not see.
+        # A token with types may not see how many others there are.
         looked_at = operation.looked_at if filters.types is None else operation.touched
         done = ManyDone(verb, operation.touched, looked_at, onward, is_dry)
         if self._is_kept(given, operation):
@@ -254,8 +254,8 @@ def as_asked(operation: Operation, mark: str, field: str) -> Operation:
 
 
 def wanted_by(given: Mapping[str, str], states: tuple[str, ...], verb: str, caller: Caller | None) -> Filters:
-    """Return the filters of a query, none of which wants a state in which it cannot be done, without alerts for a
-    caller for whom these are not there. Raises InvalidField."""
+    """Return the filters of a query. They want no state in which it cannot be done, and no alerts for a caller that may
+    not see these. Raises InvalidField."""
     filters = without_alerts(filters_of(given), caller)
     if filters.states and not set(filters.states) <= set(states):
         problem = f"must be {' or '.join(states)}: others cannot be {verb}, got {quoted(given['state'])}"

@@ -191,7 +191,8 @@ class Places:
         return self.at(hashed_shard(key, await self._number_to_create()))
 
     async def once(self, wanted: OnceTask) -> StoredTask | OnceAnswer:
-        """Schedule a task once for its id; return what is stored for it."""
+        """Schedule a task once for its id; return what is stored for it. Raises ShardUnknown where nothing is, and it
+        is not known which shard would have the task."""
         try:
             number = await self._number_to_create()
         except ShardUnknown:

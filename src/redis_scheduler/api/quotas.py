@@ -84,7 +84,7 @@ class Quotas:
                 raise _refused(name, token, taken, number)
             return await write()
         finally:
-            # What brings nothing more may end when the others have.
+            # There is no entry any more where this one brought nothing more, and all others have ended.
             left = self._coming.pop(token_id, NO_SHARE)
             if left != more:
                 self._coming[token_id] = Share(left.tasks - more.tasks, left.bytes - more.bytes)

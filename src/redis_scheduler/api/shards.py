@@ -122,7 +122,7 @@ class Shards:
     def _whole(
         self, request: Request, key: str, found: Stored | int | None, copies: int = COPIES
     ) -> AbstractAsyncContextManager[Stored | None]:
-        """Return a block's task as it was found; a large one, of which only the size was, is read with room for it."""
+        """Give a block the task that was found. Of a large one only the size was: it is read with room for it."""
         return self._large(request, key, copies * found) if isinstance(found, int) else nullcontext(found)
 
     @asynccontextmanager

@@ -48,7 +48,7 @@ def headers_problem(headers: Mapping[str, str]) -> str:
         if _NAME.fullmatch(name) is None:
             return f"must have names of letters, digits and !#$%&'*+-.^_`|~ alone, got {json.dumps(name)}"
         lower = name.lower()
-        # By receivers behind CGI and WSGI: all know `-` and `_` by one name, some whatever is no letter or digit.
+        # By receivers behind CGI and WSGI: all take `_` for `-`, some whatever is neither letter nor digit.
         taken_for = _SIGN.sub("-", lower)
         if taken_for in OF_THE_CONNECTION or taken_for.startswith(OWN_PREFIXES):
             return f"must not have {name}: the service sets it, or it is of the connection"
