@@ -103,7 +103,8 @@ def _operation(route: Route[Any], name: str) -> dict[str, Any]:
     notes = [f"Needs the right{'s' * (len(rights) > 1)} {' and '.join(rights)}."] if rights else []
     if route.beside is not None:
         notes.append(f"Needs {str(route.beside[0].name).lower()}, too, {route.beside[1]}.")
-    examples, codes = EXAMPLES.get((route.method, route.path), ()), codes_of(route)
+    examples = [one for one in EXAMPLES.get((route.method, route.path), ()) if one.status == 200]
+    codes = codes_of(route)
     found: dict[str, Any] = {
         "operationId": name,
         "tags": [_TAGS.get(route.path.split("/")[1], "Service")],
@@ -125,13 +126,13 @@ def _operation(route: Route[Any], name: str) -> dict[str, Any]:
     }
     if route.body is not None:
         content = {"schema": {"$ref": _REFS + route.body.__name__}}
-        shown = {one.says: {"value": one.body} for one in examples if one.body is not None and one.status == 200}
+        shown = {one.says: {"value": one.body} for one in examples if one.body is not None}
         is_needed = route.path != "/dead/{key}/replay"
         found["requestBody"] = {"required": is_needed, "content": {"application/json": content | {"examples": shown}}}
     return found
 
 
-def _parameters(route: Route[Any], examples: tuple[Example, ...]) -> list[dict[str, Any]]:
+def _parameters(route: Route[Any], examples: list[Example]) -> list[dict[str, Any]]:
     named = [("query", name, *PARAMETERS[name]) for name in route.parameters or ()]
     headers = [*(route.headers or ()), *(name for name in route.required if name in HEADERS)]
     named += [("header", name, *HEADERS[name]) for name in headers]
@@ -141,9 +142,7 @@ def _parameters(route: Route[Any], examples: tuple[Example, ...]) -> list[dict[s
     found = []
     for place, name, says, schema in named:
         read = str if schema.get("type", "string") == "string" else json.loads
-        shown = {
-            one.says: {"value": read(one.given[name])} for one in examples if name in one.given and one.status == 200
-        }
+        shown = {one.says: {"value": read(one.given[name])} for one in examples if name in one.given}
         is_needed = place == "path" or name in route.required
         entry = {"name": name, "in": place, "required": is_needed, "description": says, "schema": schema}
         if not is_needed and "default" not in schema:
@@ -153,12 +152,12 @@ def _parameters(route: Route[Any], examples: tuple[Example, ...]) -> list[dict[s
     return found
 
 
-def _answer(route: Route[Any], examples: tuple[Example, ...]) -> dict[str, Any]:
+def _answer(route: Route[Any], examples: list[Example]) -> dict[str, Any]:
     if not issubclass(route.answer, msgspec.Struct):
         text = {"schema": {"type": "string"}}
         return {"description": "Text.", "content": {"text/plain": text, "application/openmetrics-text": text}}
     content: Schema = {"schema": {"$ref": _REFS + route.answer.__name__}}
-    if shown := {one.says: {"value": one.answer} for one in examples if one.status == 200}:
+    if shown := {one.says: {"value": one.answer} for one in examples}:
         content["examples"] = shown
     says = inspect.cleandoc(route.answer.__doc__ or "")
     return {"description": says, "content": {"application/json": content}}
