@@ -302,6 +302,23 @@ async def test_the_first_page_counts_all_shards(redis_url: str, tmp_path: Path) 
         assert "7.0 s" in charts.text
 
 
+async def test_what_was_cancelled_here_comes_in_no_chart_any_more(admin: Browser, api: Client) -> None:
+    soon, later = await api.schedule(HOOK, ttl=1800), await api.schedule(HOOK, ttl=36_000)
+
+    async def come(in_hour: int, in_day: int) -> bool:
+        shown = unescape((await admin.get("/ui/part/charts")).html)
+        return (
+            f"Due in the next hour, by the minute: {in_hour} tasks" in shown
+            and f"Due in the next day, by the quarter of an hour: {in_day} tasks" in shown
+        )
+
+    assert await come(1, 2)
+    await admin.post(f"/ui/do/cancel/{later}")
+    assert await come(1, 1)
+    await admin.post(f"/ui/do/cancel/{soon}")
+    assert await come(0, 0)
+
+
 async def test_what_comes_and_what_is_overdue_are_of_the_same_moment(admin: Browser, api: Client, store: Store) -> None:
     await api.schedule(HOOK, ttl=1.5)
     later = await api.schedule(HOOK, ttl=1800)

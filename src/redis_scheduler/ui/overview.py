@@ -53,6 +53,10 @@ class Overview:
         self._minutes, self._hours = Past(history.minutes, MINUTE_FRESH_S), Past(history.hours, HOUR_FRESH_S)
         self._slow: Shared[Any] = Shared()
 
+    def forget(self) -> None:
+        """Read all anew: something was changed."""
+        self._slow.forget()
+
     def is_for(self, visitor: Visitor) -> bool:
         """Whether the visitor may see figures of all tasks."""
         return bool(visitor.rights & Right.METRICS) and not (visitor.caller and visitor.caller.types)

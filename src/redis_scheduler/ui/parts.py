@@ -91,6 +91,7 @@ class Parts:
     def forget(self) -> None:
         """Read all anew: something was changed."""
         self._shared.forget()
+        self._overview.forget()
 
     def is_for_all(self, visitor: Visitor) -> bool:
         """Whether the visitor may see figures of all tasks."""
