@@ -159,8 +159,10 @@ async def schedule_all(
     not tried.
     """
     placed: list[ScheduledTask] = []
-    ends = (*(() if once is None else (1,)), *range(call_limit, len(tasks), call_limit), len(tasks))
-    for start, end in pairwise((0, *ends)):
+    bounds = [0, *range(call_limit, len(tasks), call_limit), len(tasks)]
+    if once is not None and bounds[1] > 1:
+        bounds.insert(1, 1)
+    for start, end in pairwise(bounds):
         part = tasks[start:end]
         found = await (_placed(part, places, put) if once is None else _placed_once(part, start, places, once))
         if error := next((one for one in found if isinstance(one, BaseException)), None):
