@@ -35,7 +35,7 @@ API_TESTS := $(TASKS) $(addprefix tests/acceptance/test_, $(addsuffix .py, alert
   probes processes quotas quotas_of_changes random_bodies request_ids rights room rotation shards signatures \
   unexpected_body unreadable_records))
 # What looks at one shard: all scripts, and the parts that call them. (Not the API's parts that stand on one shard alone:
-# the API finds a shard by the key, and keys of an only shard are those of the first.)
+# the API finds the shard by the task's key, and with one shard keys are as those of the first of several.)
 SHARD_TESTS := tests/chaos/test_transitions.py tests/scripts $(addprefix tests/integration/test_, $(addsuffix .py, \
   callbacks claims client endings history limiter live_workers lost_answers lost_worker namespace observer one_write \
   outcomes pipelines promotions roundtrip sealed_transitions server_marks timer timing_given trimmer worker))
