@@ -155,8 +155,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Have status 1 say that all tests were run and some failed, as `.ci/tried` takes it: one process that collects
-    other tests than the rest, or too many that die, would end the run with it, too."""
+    """Have status 1 say that all tests were run and some failed, as `.ci/tried` takes it: a run that ended since a
+    process collected other tests than the rest, or too many died, would have it, too."""
     if exitstatus == pytest.ExitCode.TESTS_FAILED and not parallel.is_one_of_many(session.config):
         is_whole = not not_collected and len(reported) >= session.testscollected
         session.exitstatus = exitstatus if is_whole else pytest.ExitCode.INTERRUPTED

@@ -95,7 +95,7 @@ async def test_whatever_state_a_task_is_in_it_comes_over(
         waits = {"waiting": "deferred", "queued": "scheduled", "in delivery": "scheduled"}
         found = after[key]
         if "next" in line:
-            # The time of a retry tells how often Redis' clock was set back there.
+            # A retry stands up to 2 ms later, by how often Redis' clock was set back there.
             assert abs(at_ms(found["next"]) - at_ms(line["next"])) <= 2
             found = found | {"next": line["next"]}
         assert found == line | {"state": waits.get(states[key], states[key])}

@@ -134,7 +134,7 @@ async def test_the_log_warns_once_four_fifths_are_used_and_says_when_it_is_well(
 
         for _ in range(2):
             await wait_until(lambda: told("redis-memory", 0.85), "it warns")
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(LOOK_S)  # only time lets it look again
         for _ in range(8):  # so that each shard looks
             await client.schedule("http://127.0.0.1:9/", 3_600)
         await told("redis-memory", 0.85)

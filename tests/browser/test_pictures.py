@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 
 FOLDER = Path(os.environ.get("DOCS_PICTURES", PICTURES))
 SHOWN = (Path(__file__).parents[2] / "docs/pictures.md").read_text()
-"""What outages are shown in."""
+"""The page that shows outages."""
 
 QUALITY = 55
 LOOK = {"viewport": {"width": 1280, "height": 800}}

@@ -135,7 +135,7 @@ async def certificate_expired(stage: Stage) -> None:
 
 
 async def receiver_refuses(stage: Stage) -> None:
-    """One of two receivers takes what deliveries show no more."""
+    """One of two receivers no longer accepts what deliveries show."""
     refusing = await stage.stack.enter_async_context(receiving())
     refusing.status = 401
     await stage.start()

@@ -226,12 +226,12 @@ class WorkerSteps(Steps):
         assert await store.rewind() == (0, 0)
         for task in self.model.set_back():
             score = int(await ask(self.raw, "ZSCORE", getattr(KEYS, task.place), task.key))
-            # Two ms at most tell what is deferred since from what was before.
+            # Up to 2 ms later: these tell what was deferred since from what was before.
             assert task.score is not None
             earlier_ms = task.score - score
             assert by_ms - 2 <= earlier_ms <= by_ms, f"{task.key} comes {earlier_ms} ms earlier, not {by_ms}: {task}"
             task.score, task.wait_ms = score, task.wait_ms - by_ms
-            if task.wait_ms < TOLERANCE_MS:  # of whole steps some ms are left: it is due, or is so now
+            if task.wait_ms < TOLERANCE_MS:  # what whole steps leave of a delay: it is due by then
                 task.wait_ms = 0
                 await asyncio.sleep(max(0, score - redis_ms(await ask(self.raw, "TIME"))) / 1000)
             self.taken["set_back " + task.state.place] += 1
