@@ -14,7 +14,7 @@ from tests.acceptance.test_limits_of_all_workers import Fleet, assert_rate, flee
 from tests.support.receiver import Receiver
 from tests.support.redis_process import redis_process
 from tests.support.service import TOKEN, Process, client_of, serving
-from tests.support.shards import hold_at_once, scheduled_to_the_last
+from tests.support.shards import hold_at_once, two_servers
 from tests.support.waiting import wait_until
 
 __all__ = ["fleet"]
@@ -152,33 +152,30 @@ async def test_workers_of_different_shards_keep_such_a_limit_together(
 async def test_while_the_first_shard_is_away_nothing_begins_under_such_a_limit_and_all_else_does(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other") as other:
-        url = f"{one.url},{other.url}"
-        async with serving(tmp_path, REDIS_URL=url) as service, client_of(service) as client:
-            await scheduled_to_the_last(client, receiver.url, 2)
-            name = f"localhost:{receiver.port}"
-            limited = f"http://{name}/limited"
-            assert (await client.call("PUT", f"/hosts/{name}", json={"concurrency": 1}))[0] == 200
-            receiver.delay_s = 0.05
+    async with two_servers(tmp_path, receiver.url, ttl=0) as (one, _, _, client):
+        name = f"localhost:{receiver.port}"
+        limited = f"http://{name}/limited"
+        assert (await client.call("PUT", f"/hosts/{name}", json={"concurrency": 1}))[0] == 200
+        receiver.delay_s = 0.05
 
-            async def is_kept() -> bool:
-                receiver.most_in_flight, before = 0, came(receiver)
-                for _ in range(8):
-                    await client.schedule(limited)
-                await wait_until(lambda: came(receiver) == before + 8, "they came", timeout_s=20)
-                return receiver.most_in_flight == 1
-
-            await wait_until(is_kept, "each shard knows the limit", timeout_s=30)
-            receiver.arrivals.clear()
-            await one.kill()
-            await wait_until(lambda: client.accepts(receiver.url), "new tasks pass over it")
-            for _ in range(3):
+        async def is_kept() -> bool:
+            receiver.most_in_flight, before = 0, came(receiver)
+            for _ in range(8):
                 await client.schedule(limited)
-            keys = [await client.schedule(receiver.url) for _ in range(5)]
-            await wait_until(lambda: {*keys} <= {*receiver.times_by_key}, "all else comes", 10)
-            assert came(receiver) == 0
-            await one.start()
-            await wait_until(lambda: came(receiver) == 3, "they come once it is back", 30)
+            await wait_until(lambda: came(receiver) == before + 8, "they came", timeout_s=20)
+            return receiver.most_in_flight == 1
+
+        await wait_until(is_kept, "each shard knows the limit", timeout_s=30)
+        receiver.arrivals.clear()
+        await one.kill()
+        await wait_until(lambda: client.accepts(receiver.url), "new tasks pass over it")
+        for _ in range(3):
+            await client.schedule(limited)
+        keys = [await client.schedule(receiver.url) for _ in range(5)]
+        await wait_until(lambda: {*keys} <= {*receiver.times_by_key}, "all else comes", 10)
+        assert came(receiver) == 0
+        await one.start()
+        await wait_until(lambda: came(receiver) == 3, "they come once it is back", 30)
 
 
 @pytest.mark.parametrize("served", ["0-1", "1"])

@@ -13,7 +13,7 @@ from tests.support.receiver import Receiver
 from tests.support.redis_process import free_port, redis_process
 from tests.support.service import TOKEN, Process, client_of, run, serving
 from tests.support.several_redis import asked, cluster_of
-from tests.support.shards import scheduled_to_the_last
+from tests.support.shards import scheduled_to_the_last, two_servers
 from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
 
@@ -63,33 +63,30 @@ async def test_two_servers_have_a_shard_each_and_one_that_is_away_holds_up_no_ot
 
 
 async def test_a_shard_that_answers_nothing_holds_up_no_other(receiver: Receiver, tmp_path: Path) -> None:
-    async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other") as other:
-        url = f"{one.url},{other.url}"
-        async with serving(tmp_path, REDIS_URL=url) as service, client_of(service) as client:
-            await scheduled_to_the_last(client, receiver.url, 2)
-            await client.drained()
-            async with standing_still(other.pid):
+    async with two_servers(tmp_path, receiver.url, ttl=0) as (_, other, service, client):
+        await client.drained()
+        async with standing_still(other.pid):
 
-                async def schedules(count: int) -> Counter[int]:
-                    calls = [
-                        client.call("POST", "/schedule", json={"webhook": receiver.url, "ttl": 0}) for _ in range(count)
-                    ]
-                    return Counter(status for status, _ in await asyncio.gather(*calls))
+            async def schedules(count: int) -> Counter[int]:
+                calls = [
+                    client.call("POST", "/schedule", json={"webhook": receiver.url, "ttl": 0}) for _ in range(count)
+                ]
+                return Counter(status for status, _ in await asyncio.gather(*calls))
 
-                async def is_noticed() -> bool:
-                    return (await schedules(1))[503] > 0
+            async def is_noticed() -> bool:
+                return (await schedules(1))[503] > 0
 
-                await wait_until(is_noticed, "the API notices")
-                for _ in range(20):
-                    async with asyncio.timeout(1):
-                        assert await schedules(5) == {200: 5}
-                seen = len(receiver.arrivals)
-                key = await client.schedule(receiver.url)
-                await wait_until(lambda: receiver.times_by_key[key], "it is delivered", 2)
-                assert len(receiver.arrivals) > seen
-                assert {event["shard"] for event in service.events("redis-away")} == {1}
-            stats = await client.drained()
-            assert stats["ledger_balanced"]
+            await wait_until(is_noticed, "the API notices")
+            for _ in range(20):
+                async with asyncio.timeout(1):
+                    assert await schedules(5) == {200: 5}
+            seen = len(receiver.arrivals)
+            key = await client.schedule(receiver.url)
+            await wait_until(lambda: receiver.times_by_key[key], "it is delivered", 2)
+            assert len(receiver.arrivals) > seen
+            assert {event["shard"] for event in service.events("redis-away")} == {1}
+        stats = await client.drained()
+        assert stats["ledger_balanced"]
     assert {*receiver.times_by_key.values()} == {1}
 
 

@@ -20,7 +20,7 @@ CONNECTIONS = 1_000
 
 
 @asynccontextmanager
-async def two_servers(folder: Path) -> AsyncIterator[tuple[RedisProcess, RedisProcess]]:
+async def two_redis(folder: Path) -> AsyncIterator[tuple[RedisProcess, RedisProcess]]:
     async with redis_process(folder / "one") as one, redis_process(folder / "other") as other:
         yield one, other
 
@@ -51,7 +51,7 @@ async def see_each_once(service: Process, client: Client, keys: list[str]) -> No
 async def test_new_tasks_are_taken_while_a_server_has_few_connections_to_give(tmp_path: Path) -> None:
     read = Counter[int]()
     async with AsyncExitStack() as stack:
-        one, other = await stack.enter_async_context(two_servers(tmp_path))
+        one, other = await stack.enter_async_context(two_redis(tmp_path))
         at = await stack.enter_async_context(scheduled_in_both(tmp_path, one.url, other.url))
         service, client, keys = at
         admin = await stack.enter_async_context(plain(other.url))
@@ -70,7 +70,7 @@ async def test_new_tasks_are_taken_while_a_server_has_few_connections_to_give(tm
 @pytest.mark.parametrize("part", [2, 3])
 async def test_new_tasks_are_taken_while_a_proxy_resets_a_part_of_the_connections(part: int, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
-        one, other = await stack.enter_async_context(two_servers(tmp_path))
+        one, other = await stack.enter_async_context(two_redis(tmp_path))
         proxy = await stack.enter_async_context(proxying(other.port))
         at = await stack.enter_async_context(scheduled_in_both(tmp_path, one.url, proxy.url))
         service, client, keys = at

@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,10 @@ from tests.support.alerts import told
 from tests.support.engine import MODULE
 from tests.support.pages import Browser
 from tests.support.receiver import receiving
-from tests.support.redis_process import RedisProcess, redis_process
-from tests.support.service import TOKEN, Client, Process, client_of, serving
+from tests.support.redis_process import redis_process
+from tests.support.service import TOKEN, Client, client_of, serving
 from tests.support.several_redis import asked
-from tests.support.shards import scheduled_to_the_last
+from tests.support.shards import scheduled_to_the_last, two_servers
 from tests.support.waiting import wait_until
 
 WEBHOOK, HOST = "http://127.0.0.1:9/", "127.0.0.1:9"
@@ -37,24 +35,10 @@ async def put(client: Client, shard: int) -> tuple[int, Any]:
     return await client.call("PUT", f"/schedule/{BY_SHARD[shard]}", json=BODY)
 
 
-@asynccontextmanager
-async def two_servers(
-    folder: Path, *arguments: str, **variables: str
-) -> AsyncIterator[tuple[RedisProcess, RedisProcess, Process, Client]]:
-    """Run a service over two servers, a shard each, with tasks in both."""
-    async with AsyncExitStack() as stack:
-        one = await stack.enter_async_context(redis_process(folder / "one"))
-        other = await stack.enter_async_context(redis_process(folder / "other"))
-        urls = f"{one.url},{other.url}"
-        service = await stack.enter_async_context(serving(folder, *arguments, REDIS_URL=urls, **variables))
-        client = await stack.enter_async_context(client_of(service))
-        await scheduled_to_the_last(client, WEBHOOK, 2, 3_600)
-        yield one, other, service, client
-
-
 @pytest.mark.parametrize("how", ["killed", "silent"])
 async def test_own_keys_of_other_shards_are_made_for_as_long_as_it_takes(how: str, tmp_path: Path) -> None:
-    async with two_servers(tmp_path, "service", module=MODULE, STALE_S=str(STALE_S)) as (one, _, service, client):
+    variables: dict[str, Any] = {"module": MODULE, "STALE_S": str(STALE_S)}
+    async with two_servers(tmp_path, WEBHOOK, "service", **variables) as (one, _, service, client):
         await take_away(one, how)
         away_at = time.monotonic()
         await wait_until(lambda: service.events("redis-away"), "it is noticed", 20)
@@ -78,7 +62,7 @@ async def test_own_keys_of_other_shards_are_made_for_as_long_as_it_takes(how: st
 
 @pytest.mark.parametrize("how", ["killed", "silent"])
 async def test_hosts_are_told_as_the_other_shards_know_them(how: str, tmp_path: Path) -> None:
-    async with two_servers(tmp_path) as (one, other, service, client):
+    async with two_servers(tmp_path, WEBHOOK) as (one, other, service, client):
         status, content = await client.call("PUT", f"/hosts/{HOST}", json={"concurrency": 7})
         assert (status, "away" in content) == (200, False)
 
@@ -108,7 +92,7 @@ async def test_hosts_are_told_as_the_other_shards_know_them(how: str, tmp_path: 
 async def test_api_auth_signs_in_and_out_at_another_shard(
     how: str, tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    async with two_servers(tmp_path) as (one, _, service, client):
+    async with two_servers(tmp_path, WEBHOOK) as (one, _, service, client):
         before, meanwhile = Browser(session, client.url), Browser(session, client.url)
         await before.sign_in(TOKEN)
         await take_away(one, how)
@@ -157,7 +141,7 @@ async def test_alerts_tell_that_it_is_away_and_that_this_is_over(how: str, tmp_p
     """Two processes look, and a worker delivers what is told by a task."""
     async with (
         receiving() as alerted,
-        two_servers(tmp_path, ALERT_WEBHOOK=alerted.url, ALERT_ON="shard-away", PROCESSES="2") as (one, _, _, _),
+        two_servers(tmp_path, WEBHOOK, ALERT_WEBHOOK=alerted.url, ALERT_ON="shard-away", PROCESSES="2") as (one, *_),
     ):
         await take_away(one, how)
         await wait_until(lambda: alerted.arrivals, "it is told", 60)

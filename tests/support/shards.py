@@ -2,6 +2,9 @@
 
 import contextlib
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import redis.asyncio
@@ -10,7 +13,8 @@ from redis.exceptions import ResponseError
 from redis_scheduler.store.keys import GROUP, Keys
 from redis_scheduler.task.key import hashed_shard, shards_of
 from tests.support.names import KEYS, KEYS_OF_SHARDS, SHARDS
-from tests.support.service import Client
+from tests.support.redis_process import RedisProcess, redis_process
+from tests.support.service import Client, Process, client_of, serving
 from tests.support.waiting import wait_until
 
 IN_THE_FIRST = "own:e"
@@ -28,6 +32,18 @@ async def scheduled_to_the_last(client: Client, webhook: str, shards: int, ttl: 
 
     await wait_until(is_there, "Redis has told the API how many shards there are", 20)
     return keys
+
+
+@asynccontextmanager
+async def two_servers(
+    folder: Path, webhook: str, *arguments: str, ttl: float = 3_600, **variables: str
+) -> AsyncIterator[tuple[RedisProcess, RedisProcess, Process, Client]]:
+    """Run a service over two servers, a shard each, and schedule tasks in both."""
+    async with redis_process(folder / "one") as one, redis_process(folder / "other") as other:
+        url = f"{one.url},{other.url}"
+        async with serving(folder, *arguments, REDIS_URL=url, **variables) as service, client_of(service) as client:
+            await scheduled_to_the_last(client, webhook, 2, ttl)
+            yield one, other, service, client
 
 
 async def are_announced(raw: redis.asyncio.Redis, shards: int) -> None:
