@@ -1,7 +1,9 @@
 """Own keys: a PUT creates a task or takes its place, whatever goes on at the same time."""
 
 import asyncio
+import string
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +11,18 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.api.requests import RESERVED_KEYS
-from redis_scheduler.task.key import new_task_key
+from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.task.key import hashed_shard
+from redis_scheduler.task.record import record_tail
 from tests.acceptance.test_preconditions import asked, etag_of
-from tests.support.names import KEYS, KEYS_OF_SHARDS
+from tests.support.names import KEYS, KEYS_OF_SHARDS, SHARDS
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, serving
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 HOOK = "http://127.0.0.1:9/"
-KEYS_TAKEN = ["a", "0", "_", "-", ":", "order:17", "user:42:reminder", "A" * 128, "x" * 22, "a" * 21 + "b", ":" * 22]
+KEYS_TAKEN = ["a", "0", "_", "-", ":", "order:17", "user:42:reminder", "A" * 128, "x" * 21, "x" * 23, ":" * 22]
 KEYS_REFUSED = [
     "a.b",
     "a%2Fb",
@@ -34,6 +39,7 @@ KEYS_REFUSED = [
     "%ff",
     *RESERVED_KEYS,
 ]
+LAST_LETTERS = string.ascii_letters + string.digits + "-_"
 
 
 @pytest.fixture
@@ -70,11 +76,54 @@ async def test_what_can_be_no_own_key_is_refused(api: Client, raw: redis.asyncio
     assert await raw.hlen(KEYS.tasks) == 0
 
 
-async def test_a_key_that_the_service_makes_is_no_own_one(api: Client, raw: redis.asyncio.Redis) -> None:
-    for key in (await api.schedule(HOOK, 60), new_task_key()):
-        status, content = await put(api, key)
+@pytest.mark.parametrize("letter", LAST_LETTERS)
+async def test_a_key_of_the_service_s_form_is_no_own_one_whatever_shard_it_tells(
+    api: Client, raw: redis.asyncio.Redis, letter: str
+) -> None:
+    """Also where it tells a shard that is not there: an import may bring such keys, and the number may change."""
+    key = "x" * 21 + letter
+    task = {"webhook": HOOK, "ttl": 60}
+    for status, content in (
+        await put(api, key),
+        await asked_to_create(api, key),
+        await api.call("POST", "/schedules", json={"tasks": [task, task | {"key": key}]}),
+    ):
         assert (status, content["code"], content["field"]) == (409, "service-key", "key")
-    assert sum([await raw.hlen(keys.tasks) for keys in KEYS_OF_SHARDS]) == 1
+        assert content["error"].endswith(f'got "{key}"')
+    assert sum([await raw.hlen(keys.tasks) for keys in KEYS_OF_SHARDS]) == 0
+
+
+async def asked_to_create(api: Client, key: str) -> tuple[int, Any]:
+    headers = {"If-None-Match": "*"}
+    status, content, _ = await asked(api, "PUT", f"/schedule/{key}", headers=headers, json={"webhook": HOOK, "ttl": 60})
+    return status, content
+
+
+async def test_no_put_takes_the_place_of_a_task_whose_key_the_service_made(
+    api: Client, raw: redis.asyncio.Redis
+) -> None:
+    made = [await api.schedule(HOOK, 60, data=1) for _ in range(8)]
+    for key in made:
+        status, content = await put(api, key, data=2)
+        assert (status, content["code"], content["field"]) == (409, "service-key", "key")
+        assert (await api.call("GET", f"/schedule/{key}"))[1]["data"]["data"] == 1
+    assert sum([await raw.hlen(keys.tasks) for keys in KEYS_OF_SHARDS]) == len(made)
+
+
+async def test_a_task_that_stands_under_such_a_key_is_shown_changed_and_deleted(
+    api: Client, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    """A version before took it for an own one, and made it in the shard of its hash."""
+    key = next(key for key in (f"order-{number:016}" for number in count()) if hashed_shard(key, SHARDS) == KEYS.shard)
+    tail = record_tail(HOOK, 60, None, b"1")
+    await store.schedule([NewTask(key, 60_000, tail, None)])
+    shown = (await api.call("GET", f"/schedule/{key}"))[1]["data"]
+    assert (shown["info"]["key"], shown["data"]) == (key, 1)
+    assert (await put(api, key))[0] == 409
+    assert (await api.call("PATCH", f"/schedule/{key}", json={"data": 2}))[0] == 200
+    assert (await api.call("GET", f"/schedule/{key}"))[1]["data"]["data"] == 2
+    assert (await api.call("DELETE", f"/schedule/{key}"))[0] == 200
+    assert sum([await raw.hlen(keys.tasks) for keys in KEYS_OF_SHARDS]) == 0
 
 
 async def test_a_task_is_filed_under_its_last_type(api: Client) -> None:

@@ -18,7 +18,7 @@ from redis_scheduler.api.places import Places
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.writes import SCHEDULE
-from redis_scheduler.task.key import is_made_here, is_task_key, new_task_key
+from redis_scheduler.task.key import has_made_form, is_task_key, new_task_key
 from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.record import record_tail
@@ -107,7 +107,7 @@ async def test_a_task_may_have_an_own_key_and_takes_the_place_of_what_has_it(api
     status, first = await api.call("POST", "/schedules", json=given)
     assert status == 200
     assert first["data"][::2] == [f"order:{number}" for number in range(0, 450, 2)]
-    assert all(map(is_made_here, first["data"][1::2]))
+    assert all(map(has_made_form, first["data"][1::2]))
     given["tasks"] = given["tasks"][::2]
     for task in given["tasks"]:
         task["data"] = "again"

@@ -26,7 +26,7 @@ from redis_scheduler.store.token import Right
 from redis_scheduler.store.tokens import Share, sum_of
 from redis_scheduler.store.written import Put, PutAnswer
 from redis_scheduler.task.due import due_after
-from redis_scheduler.task.key import is_made_here
+from redis_scheduler.task.key import has_made_form
 from redis_scheduler.task.summary import Summary
 
 FOUND = {
@@ -108,7 +108,7 @@ class OwnKeysApi(DeadLettersApi):
         if once is not None:
             there = await places_before(once, len(tasks), self._places)
             tasks = [task for task, one in zip(tasks, there, strict=True) if one is None]
-        own = [task.key for task in tasks if not is_made_here(task.key)]
+        own = [task.key for task in tasks if not has_made_form(task.key)]
         stored = dict(zip(own, await asyncio.gather(*map(self._places.read, own)), strict=True))
         shares = [self._share_of_put(stored.get(task.key), task, caller) for task in tasks]
         return sum_of(shares)

@@ -18,7 +18,7 @@ from redis_scheduler.store.views import PAGE_LIMIT
 from redis_scheduler.task.alert import ALERT_TYPE
 from redis_scheduler.task.due import NO_TTL, at_ms, delay_until, is_time
 from redis_scheduler.task.json_text import is_whole
-from redis_scheduler.task.key import is_made_here, is_task_key
+from redis_scheduler.task.key import KEY_LENGTH, has_made_form, is_task_key
 from redis_scheduler.task.options import CALLBACKS, NONE, Callback, Options, options_of
 from redis_scheduler.task.policy import contradiction
 from redis_scheduler.task.timing import TEN_YEARS_S
@@ -271,8 +271,10 @@ def check_own_key(key: str) -> None:
         raise InvalidField("key", f"{RULES['key']}, got {quoted(key)}")
     if key in RESERVED_KEYS:
         raise InvalidField("key", f"must be none of the words of paths ({', '.join(RESERVED_KEYS)}), got {quoted(key)}")
-    if is_made_here(key):
-        error = "has the form of the keys that the service makes: give another, such as one with a colon in it"
+    if has_made_form(key):
+        error = (
+            f"has the form of the keys that the service makes, {KEY_LENGTH} characters without a colon: give another"
+        )
         raise InvalidField("key", f"{error}, got {quoted(key)}", Code.SERVICE_KEY)
 
 

@@ -203,7 +203,7 @@ TASK_ROUTES = (
         (IDEMPOTENCY_KEY,),
         needs=Right.SCHEDULE,
         beside=(Right.REPLAY, "for an own key of a dead task"),
-        refused=(*_NEW_TASK, Code.TASK_CHANGED),
+        refused=(*_NEW_TASK, Code.TASK_CHANGED, Code.SERVICE_KEY),
     ),
     Route("POST", "/schedule/{key}/done", AcknowledgementsApi.done, Found, **_SAID_OF_IT),
     Route("POST", "/schedule/{key}/fail", AcknowledgementsApi.fail, Found, **_SAID_OF_IT),

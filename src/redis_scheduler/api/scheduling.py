@@ -22,7 +22,7 @@ from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.refusal import told
 from redis_scheduler.store.written import StoredTask
 from redis_scheduler.task.content import Content
-from redis_scheduler.task.key import is_made_here, new_task_key
+from redis_scheduler.task.key import has_made_form, new_task_key
 from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import NONE, Options, options_of
 from redis_scheduler.task.record import DEFAULT_TYPE, record_tail
@@ -189,7 +189,7 @@ async def places_before(once: Once, count: int, places: Places) -> list[StoredTa
 async def _placed(part: Sequence[NewTask], places: Places, put: Put) -> list[ScheduledTask | BaseException]:
     """Write one part; return each task, or its error."""
     answers = await asyncio.gather(
-        *(places.schedule.submit(task) if is_made_here(task.key) else put(task) for task in part),
+        *(places.schedule.submit(task) if has_made_form(task.key) else put(task) for task in part),
         return_exceptions=True,
     )
     return [

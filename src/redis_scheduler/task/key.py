@@ -37,7 +37,8 @@ def shards_of(key: str, numbers: Sequence[int]) -> tuple[int, ...]:
     """Return the shards that the task of a key may stand in, the likeliest first.
 
     `numbers`: how many shards there are, then how many there were before. A key of the form that the service makes
-    tells its shard; but a caller may have made one, too, unless it tells shard 0, and an import may have brought it.
+    tells its shard; but an import may have brought it from more shards, and callers could once make one that tells
+    another shard than 0.
     """
     most = max(numbers)
     if most == 1:
@@ -63,14 +64,6 @@ def is_task_key(text: str) -> bool:
 
 
 def has_made_form(key: str) -> bool:
-    """Whether the key has the form of those that the service makes, of whichever shard."""
-    return len(key) == KEY_LENGTH and _IS_KEY(key) is not None and ":" not in key
-
-
-def is_made_here(key: str) -> bool:
-    """Whether the key has the form of those that `new_task_key` makes for shard 0, which no caller may take for an own
-    one. Each key has it until its shard is chosen.
-
-    16 bytes in base64: the last of the 22 characters holds two bits.
-    """
-    return len(key) == KEY_LENGTH and ":" not in key and key[-1] in "AQgw"
+    """Whether the key has the form of those that the service makes, of whichever shard: no caller may take it for an
+    own one, however many shards there are."""
+    return len(key) == KEY_LENGTH and ":" not in key and is_task_key(key)
