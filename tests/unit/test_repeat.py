@@ -13,9 +13,10 @@ from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from redis_scheduler.logs import rfc3339
 from redis_scheduler.task.repeat import CRON_LENGTH, Repeat
 from redis_scheduler.task.times import due_now, fault_of, next_ms, times_after
-from tests.support.zones import BERLIN, DAY_MS, MINUTE_MS, NOW_MS, ms_of, utc
+from tests.support.zones import BERLIN, DAY_MS, MINUTE_MS, NOW_MS, ms_of
 
 
 @pytest.mark.parametrize("every", [1, 1.001, 7.3, 90])
@@ -37,9 +38,9 @@ def test_names_are_those_of_the_usual_expressions() -> None:
 
 
 def test_until_is_the_last_time_that_may_come() -> None:
-    end = utc(NOW_MS + 3000)
+    end = rfc3339(NOW_MS + 3000)
     assert list(times_after(Repeat(every=1, until=end), NOW_MS)) == [NOW_MS + 1000, NOW_MS + 2000, NOW_MS + 3000]
-    assert list(times_after(Repeat(cron="* * * * *", until=utc(NOW_MS + 120_000)), NOW_MS)) == [
+    assert list(times_after(Repeat(cron="* * * * *", until=rfc3339(NOW_MS + 120_000)), NOW_MS)) == [
         NOW_MS + 60_000,
         NOW_MS + 120_000,
     ]
@@ -133,9 +134,9 @@ def fault(**members: Any) -> str:
             "", "Berlin", "europe/berlin", "Europe", "../../etc/passwd", "/etc/localtime", "posix/Europe/Berlin",
             "right/UTC", "UTC\n", "UTC\0", "x" * 5000, "\u00e9", "localtime", "+01:00",
         )],
-        ({"every": 60, "until": utc(NOW_MS)}, "until: must not end before the first time"),
-        ({"every": 60, "until": utc(NOW_MS + 59_999)}, "until: must not end before the first time"),
-        ({"every": 60, "until": datetime(1, 1, 1, tzinfo=UTC)}, "until: must not end before the first time"),
+        ({"every": 60, "until": rfc3339(NOW_MS)}, "until: must not end before the first time"),
+        ({"every": 60, "until": rfc3339(NOW_MS + 59_999)}, "until: must not end before the first time"),
+        ({"every": 60, "until": "0001-01-01T00:00:00Z"}, "until: must not end before the first time"),
         ({"every": 60, "times": 1, "overlap": "skip"}, "overlap: has no effect with times 1"),
         ({"cron": "@daily", "missed": "all", "overlap": "skip"}, "overlap: must be allow with missed all"),
     ],
@@ -154,9 +155,9 @@ def test_a_rule_that_cannot_be_kept_is_refused(members: dict[str, Any], said: st
         {"every": 315_360_000},
         {"cron": "0 0 29 2 *"},
         {"cron": "0 0 * FEB MON#5", "tz": BERLIN},
-        {"cron": "*/5 8-18 * * MON-FRI", "tz": "Asia/Kolkata", "until": datetime(9999, 12, 31, tzinfo=UTC)},
+        {"cron": "*/5 8-18 * * MON-FRI", "tz": "Asia/Kolkata", "until": "9999-12-31T00:00:00Z"},
         {"cron": "0 0 LW * *", "missed": "all", "times": 3},
-        {"every": 60, "until": utc(NOW_MS + 60_000), "overlap": "skip"},
+        {"every": 60, "until": rfc3339(NOW_MS + 60_000), "overlap": "skip"},
     ],
 )
 def test_a_rule_that_can_be_kept_is_taken(members: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 its format."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -42,7 +41,7 @@ SAMPLES = {
     "2-series": Record(
         *(DUE_MS, "http://127.0.0.1:9000/", NO_TTL, None, b'{"n":1}', None, *LOCAL),
         options=Options(
-            repeat=Repeat(cron="0 9 * * 1-5", tz="Europe/Berlin", until=datetime(2030, 1, 1, tzinfo=UTC), missed="all")
+            repeat=Repeat(cron="0 9 * * 1-5", tz="Europe/Berlin", until="2030-01-01T00:00:00Z", missed="all")
         ),
         repetition=Progress(3, 1, "xPynG8TE_wQjDQmPDXLSLA"),
     ),

@@ -1,12 +1,12 @@
 """What a series does when it comes due: its occurrences, what its record says then, and its next time."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 from msgspec import UNSET
 
+from redis_scheduler.logs import rfc3339
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.record import Record, decode_record, record_tail
@@ -133,9 +133,9 @@ def test_a_task_without_a_rule_is_no_series() -> None:
 
 
 def test_a_series_that_was_moved_behind_its_until_ends_without_an_occurrence() -> None:
-    until = datetime.fromtimestamp((DUE_MS - 1) / 1000, UTC)
+    until = rfc3339(DUE_MS - 1)
     found, made = fired(progress=Progress(4, 2, "last"), until=until, overlap="skip")
     assert (made, found.after.due_ms, found.unless) == ([], None, "")
     assert after(found.after.tail).repetition == Progress(4, 2, "last")
     assert b'"ended"' in found.after.result
-    assert fired(until=datetime.fromtimestamp(DUE_MS / 1000, UTC))[1] != []
+    assert fired(until=rfc3339(DUE_MS))[1] != []

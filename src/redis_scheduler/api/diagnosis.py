@@ -18,7 +18,7 @@ from redis_scheduler.api.hints import hint_of
 from redis_scheduler.api.host_bodies import LIMIT_RULES
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest
 from redis_scheduler.task import options, repeat
-from redis_scheduler.task.due import AT_LENGTH, AT_RULE, is_time
+from redis_scheduler.task.due import TIME_LENGTH, TIME_RULE, is_time
 from redis_scheduler.task.json_text import without_halves
 from redis_scheduler.task.key import OWN_KEY_LENGTH
 from redis_scheduler.task.options import CALLBACKS_DEEP, Callback
@@ -37,7 +37,7 @@ NAME_LENGTH = 400
 WEBHOOK_TEXT_LENGTH = 6 * WEBHOOK_LENGTH + 2
 """The text of the longest webhook whose every character is an escape, with its quotes, has no more characters."""
 
-AT_TEXT_LENGTH = 6 * AT_LENGTH + 2
+TIME_TEXT_LENGTH = 6 * TIME_LENGTH + 2
 """The same of the longest time."""
 TYPE_LENGTH = 100
 
@@ -50,7 +50,7 @@ OBJECT_LENGTH = 65_536
 RULES = {
     "webhook": "must be an absolute http or https URL",
     "ttl": f"must be a number of seconds from 0 to {TEN_YEARS_S} (ten years)",
-    "at": AT_RULE,
+    "at": TIME_RULE,
     "type": f"must be 1 to {TYPE_LENGTH} printable characters",
     "key": f"must be 1 to {OWN_KEY_LENGTH} letters, digits, _, - or :",
     "n": f"must be a whole number from 1 to {PREVIEW_MOST}",
@@ -133,7 +133,7 @@ def _value(name: str, text: str, kind: Any, depth: int) -> Any:
             seconds = float(text)
             if 0 <= seconds <= TEN_YEARS_S:
                 return int(text) if text.isdigit() else seconds
-        case "at" if text.startswith('"') and len(text) <= AT_TEXT_LENGTH and is_time(time := json.loads(text)):
+        case "at" if text.startswith('"') and len(text) <= TIME_TEXT_LENGTH and is_time(time := json.loads(text)):
             return time
         case "data":
             return msgspec.Raw(text.encode())

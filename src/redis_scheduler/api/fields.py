@@ -14,7 +14,7 @@ from redis_scheduler.api.requests import RESERVED_KEYS
 from redis_scheduler.host import HOST_LENGTH
 from redis_scheduler.store.filters import LISTED
 from redis_scheduler.store.views import PAGE_LIMIT
-from redis_scheduler.task.due import AT_LENGTH
+from redis_scheduler.task.due import TIME_LENGTH
 from redis_scheduler.task.header import HEADERS_MOST
 from redis_scheduler.task.key import OWN_KEY_LENGTH, SHARDS_MOST
 from redis_scheduler.task.label import LABELS_MOST, NAME_LENGTH, VALUE_LENGTH
@@ -34,7 +34,7 @@ def _text(most: int, pattern: str = "", **more: Any) -> Schema:
 
 
 _KEY = _text(OWN_KEY_LENGTH, "^[A-Za-z0-9_:-]+$")
-_TIME: Schema = {"type": "string", "format": "date-time", "maxLength": AT_LENGTH}
+_TIME: Schema = {"type": "string", "format": "date-time", "maxLength": TIME_LENGTH}
 _TYPE = _text(TYPE_LENGTH) | FURTHER
 _SECONDS: Schema = {"type": "number", "minimum": SHORTEST_S, "maximum": TEN_YEARS_S}
 _OR_0: Schema = {"anyOf": [{"const": 0}, _SECONDS]}

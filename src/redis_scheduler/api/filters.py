@@ -10,7 +10,7 @@ from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.host import HOST_LENGTH, host_named
 from redis_scheduler.store.filters import LISTED, Filters
 from redis_scheduler.task.alert import ALERT_TYPE
-from redis_scheduler.task.due import at_ms
+from redis_scheduler.task.due import TIME_RULE, at_ms
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.label import labels_problem
 
@@ -84,5 +84,4 @@ def _time_ms(given: Mapping[str, str], name: str) -> int | None:
         # In a query a + that is not written as %2B means a blank.
         return at_ms(text.replace(" ", "+"))
     except ValueError:
-        rule = "must be an RFC 3339 time with its offset, such as 2027-01-31T09:00:00Z"
-        raise InvalidField(name, f"{rule}, got {quoted(text)}") from None
+        raise InvalidField(name, f"{TIME_RULE}, got {quoted(text)}") from None

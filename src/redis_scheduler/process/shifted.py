@@ -1,14 +1,12 @@
 """The points in time within a task's options, moved as the task is: when callbacks start, and until when it repeats."""
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET
 
 from redis_scheduler.api.diagnosis import within
-from redis_scheduler.errors import InvalidField
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.task.options import CALLBACKS, Options
 
@@ -24,10 +22,8 @@ def shifted(task: Of, shift_ms: int, moved: MoveTime) -> Of:
         return task
     changes: dict[str, object] = {}
     if task.repeat is not UNSET and task.repeat.until is not UNSET:
-        try:
-            until = task.repeat.until + timedelta(milliseconds=shift_ms)
-        except OverflowError:
-            raise InvalidField("repeat.until", "must be from 1970 to 9999 once it is moved") from None
+        with within("repeat"):
+            until = rfc3339(moved("until", task.repeat.until))
         changes["repeat"] = msgspec.structs.replace(task.repeat, until=until)
     for name in CALLBACKS:
         callback = getattr(task, name)

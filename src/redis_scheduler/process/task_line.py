@@ -31,7 +31,7 @@ from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.acknowledgement import mark_that_says, said_by_mark
 from redis_scheduler.task.attempts import read_failed
-from redis_scheduler.task.due import NO_TTL, at_ms, is_time
+from redis_scheduler.task.due import NO_TTL, TIME_RULE, at_ms, is_time
 from redis_scheduler.task.failure import FOREIGN_FAILURE, TOLD_TO_RUN
 from redis_scheduler.task.json_text import is_json
 from redis_scheduler.task.key import is_task_key
@@ -313,7 +313,7 @@ def _whole(members: Mapping[str, Raw | None], name: str, most: int) -> int:
 def _time_ms(name: str, text: str, shift_ms: int) -> int:
     """Return the time of a member, moved. Raises InvalidField."""
     if not is_time(text):
-        raise InvalidField(name, f"must be a time such as 2030-01-31T09:00:00.000Z, got {quoted(text)}")
+        raise InvalidField(name, f"{TIME_RULE}, got {quoted(text)}")
     time_ms = at_ms(text) + shift_ms
     if not 0 <= time_ms <= LAST_MS:
         raise InvalidField(name, f"must be from 1970 to 9999 once it is moved, got {quoted(text)}")

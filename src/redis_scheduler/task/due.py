@@ -1,4 +1,5 @@
-"""When a task is due: so long after its request (`ttl`), or at a point in time (`at`).
+"""When a task is due: so long after its request (`ttl`), or at a point in time (`at`). All times that callers write are
+read here.
 
 A script is given both as one number: a delay in ms or, below zero, the negative of a time. Only the script knows the
 time now, by Redis' clock: a delay begins there, and a time that is past is due then.
@@ -13,9 +14,10 @@ from redis_scheduler.task.timing import LAST_MS
 NO_TTL = -1
 """The `ttl` in the record of a task that was given `at`, which is its due time then. Versions without `at` read it."""
 
-AT_RULE = "must be an RFC 3339 time with its offset, such as 2027-01-31T09:00:00+01:00, and not after the year 9999"
+TIME_RULE = "must be an RFC 3339 time with its offset, such as 2027-01-31T09:00:00+01:00, and not after the year 9999"
+"""What each field that takes a time must be, as errors say it."""
 
-AT_LENGTH = 100
+TIME_LENGTH = 100
 """Characters: a fraction may have some 75 digits."""
 
 _TIME = re.compile(
@@ -32,7 +34,22 @@ def at_ms(text: str) -> int:
     A leap second, which only the end of a month in UTC can have, is the second after it, as in Unix time. Raises
     ValueError for what is no such time, or is after the year 9999. A time before 1970 is below zero.
     """
-    found = _TIME.fullmatch(text) if len(text) <= AT_LENGTH else None
+    since_ms, is_exact = _read(text)
+    if not is_exact:
+        since_ms += 1
+    if since_ms > LAST_MS:
+        raise ValueError("after the year 9999")
+    return since_ms
+
+
+def last_ms(text: str) -> int:
+    """Return the last ms that is not after a time, which `at_ms` reads."""
+    return _read(text)[0]
+
+
+def _read(text: str) -> tuple[int, bool]:
+    """Return a time in ms since 1970, rounded down, and whether that left nothing out. Raises ValueError."""
+    found = _TIME.fullmatch(text) if len(text) <= TIME_LENGTH else None
     if found is None:
         raise ValueError("no time of RFC 3339")
     # Python's years begin with 1; the year 0 has the days of the year 4, and both are long past.
@@ -43,10 +60,7 @@ def at_ms(text: str) -> int:
     if second == 60 and (since_s % _DAY_S or time.gmtime(since_s).tm_mday != 1):
         raise ValueError("no leap second")
     fraction = found[7] or ""
-    since_ms = since_s * 1000 + int(fraction[:3].ljust(3, "0")) + bool(fraction[3:].strip("0"))
-    if since_ms > LAST_MS:
-        raise ValueError("after the year 9999")
-    return since_ms
+    return since_s * 1000 + int(fraction[:3].ljust(3, "0")), not fraction[3:].strip("0")
 
 
 def is_time(text: str) -> bool:

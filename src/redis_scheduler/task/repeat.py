@@ -10,6 +10,7 @@ import msgspec
 from cronsim import CronSim, CronSimError
 from msgspec import UNSET, Meta, UnsetType
 
+from redis_scheduler.task.due import TIME_LENGTH, TIME_RULE, is_time
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.timing import TEN_YEARS_S
 
@@ -24,6 +25,9 @@ COUNT_MOST = 2**53
 
 CRON_LENGTH = 256
 """Characters of the longest cron expression."""
+
+ZONE_LENGTH = 100
+"""More characters than the name of a time zone has."""
 
 _NAMED = {
     "@hourly": "0 * * * *",
@@ -64,10 +68,7 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     ] = UNSET
     """So many occurrences are made: those that were skipped do not count. Absent: without end."""
 
-    until: Annotated[
-        Annotated[datetime, Meta(tz=True)] | UnsetType,
-        Meta(extra={"rule": "must be a time with its offset (RFC 3339), such as 2027-01-31T00:00:00+01:00"}),
-    ] = UNSET
+    until: Annotated[str | UnsetType, Meta(extra={"rule": TIME_RULE})] = UNSET
     """No occurrence is due after this time."""
 
     missed: Annotated[Literal["latest", "skip", "all"], Meta(extra={"rule": 'must be "latest", "skip" or "all"'})] = (
@@ -100,6 +101,10 @@ RULES: dict[str, str] = {field.name: get_args(field.type)[1].extra["rule"] for f
 """What each member must be, as errors say it."""
 
 
+_LONGEST = {"cron": CRON_LENGTH, "tz": ZONE_LENGTH, "until": TIME_LENGTH}
+"""Characters: longer ones are not looked at, nor kept."""
+
+
 class Fault(NamedTuple):
     """What is wrong with a rule: which member, what it must be, and what was given; or members that exclude each
     other."""
@@ -110,13 +115,24 @@ class Fault(NamedTuple):
     is_contradiction: bool = False
 
 
-@lru_cache(1_024)
 def rule_fault(repeat: Repeat) -> Fault | None:
     """Return what is wrong with a rule whenever it begins; None if times can be worked out."""
+    for member, most in _LONGEST.items():
+        given = getattr(repeat, member)
+        if given is not UNSET and len(given) > most:
+            return Fault(member, RULES[member], given)
+    return _short_rule_fault(repeat)
+
+
+@lru_cache(1_024)
+def _short_rule_fault(repeat: Repeat) -> Fault | None:
+    """Return the same of a rule that is short enough to be kept."""
     if (repeat.every is UNSET) is (repeat.cron is UNSET):
         return Fault("every", "must be given, or cron, and not both", repeat.every, True)
     if repeat.missed == "all" and repeat.overlap == "skip":
         return Fault("overlap", "must be allow with missed all, which makes several at once", repeat.overlap, True)
+    if repeat.until is not UNSET and not is_time(repeat.until):
+        return Fault("until", RULES["until"], repeat.until)
     if repeat.every is not UNSET:
         every_ms = repeat.every * 1000
         if not 1 <= repeat.every <= TEN_YEARS_S or abs(every_ms - round(every_ms)) > 1e-6:
@@ -145,7 +161,7 @@ def repetition_fault(repetition: Progress | Occurrence) -> Fault | None:
 
 def _fault_of_cron(cron: str) -> Fault | None:
     """Return what is wrong with an expression by itself."""
-    fields = _fields_of(cron) if len(cron) <= CRON_LENGTH and cron.isascii() and cron.isprintable() else []
+    fields = _fields_of(cron) if cron.isascii() and cron.isprintable() else []
     if len(fields) != 5:
         return Fault("cron", RULES["cron"], cron)
     error = _error_of(" ".join(fields))

@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim
 from msgspec import UNSET
 
+from redis_scheduler.task.due import last_ms
 from redis_scheduler.task.gap import times_in
 from redis_scheduler.task.repeat import Fault, Repeat, has_every_hour, parsed, rule_fault
 from redis_scheduler.task.timing import LAST_MS
@@ -43,7 +44,7 @@ def fault_of(repeat: Repeat, start_ms: int) -> Fault | None:
         return fault
     if repeat.until is UNSET:
         return Fault("cron", "never comes within 50 years", repeat.cron)
-    return Fault("until", "must not end before the first time", repeat.until.isoformat().replace("+00:00", "Z"))
+    return Fault("until", "must not end before the first time", repeat.until)
 
 
 @lru_cache(4_096)
@@ -63,7 +64,7 @@ def times_after(repeat: Repeat, after_ms: int) -> Iterator[int]:
 
 
 def _until_ms(repeat: Repeat) -> int:
-    return LAST_MS if repeat.until is UNSET else min(LAST_MS, (repeat.until - _EPOCH) // _MILLISECOND)
+    return LAST_MS if repeat.until is UNSET else last_ms(repeat.until)
 
 
 def _every(every: float, after_ms: int) -> Iterator[int]:
