@@ -94,7 +94,11 @@ async def test_who_may_not_replay_puts_nothing_in_the_place_of_a_dead_task(
     body = {"webhook": "http://127.0.0.1:9/", "ttl": 60}
     key, store = IN_THE_FIRST, Store(client, process_name())
     assert (await api.call("PUT", f"/schedule/{key}", json=body | {"ttl": 0}))[0] == 200
-    await store.promote(most_claims=0)
+
+    async def is_promoted() -> bool:
+        return (await store.promote(most_claims=0)).moved == 1
+
+    await wait_until(is_promoted, "its millisecond is over")
     [claim] = await states.claimed(store, 1)
     assert await store.bury(states.failed(states.Task(key, claim, None))) == [1]
 
