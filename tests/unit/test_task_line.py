@@ -169,6 +169,20 @@ def test_points_in_time_of_the_options_are_moved_as_the_task_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("until", "moved"),
+    [
+        ("2031-01-01T00:00:10.0009Z", "2031-01-01T01:00:10.000Z"),
+        ("2031-01-01T00:00:10.001Z", "2031-01-01T01:00:10.001Z"),
+        ("2030-12-31T23:59:60Z", "2031-01-01T01:00:00.000Z"),
+    ],
+)
+def test_the_end_of_a_series_that_is_moved_lets_no_later_occurrence_come(until: str, moved: str) -> None:
+    line = json.dumps(GOOD | {"repeat": {"every": 10, "until": until}}).encode()
+    options = read_record(b'{"due":1' + moved_of(line, 3_600_000).tail).options
+    assert options.repeat.until == moved  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
     ("options", "told"),
     [
         ({"repeat": {"every": 60, "until": "9999-01-01T00:00:00Z"}}, "repeat.until: must be from 1970 to 9999 once"),

@@ -8,6 +8,7 @@ from msgspec import UNSET
 
 from redis_scheduler.api.diagnosis import within
 from redis_scheduler.logs import rfc3339
+from redis_scheduler.task.due import at_ms, last_ms
 from redis_scheduler.task.options import CALLBACKS, Options
 
 Of = TypeVar("Of", bound=Options)
@@ -22,9 +23,12 @@ def shifted(task: Of, shift_ms: int, moved: MoveTime) -> Of:
         return task
     changes: dict[str, object] = {}
     if task.repeat is not UNSET and task.repeat.until is not UNSET:
+        until = task.repeat.until
         with within("repeat"):
-            until = rfc3339(moved("until", task.repeat.until))
-        changes["repeat"] = msgspec.structs.replace(task.repeat, until=until)
+            moved_ms = moved("until", until)
+        # A fraction of a ms counts as none in `until`: an occurrence may come at its end, and not behind it.
+        moved_ms -= at_ms(until) - last_ms(until)
+        changes["repeat"] = msgspec.structs.replace(task.repeat, until=rfc3339(moved_ms))
     for name in CALLBACKS:
         callback = getattr(task, name)
         if callback is not UNSET:
