@@ -1,11 +1,11 @@
-"""The dashboard, /stats, /metrics and doctor say the same of the same moment: whichever of several processes is asked,
-and also when a worker was killed."""
+"""The dashboard with its charts, /stats, /metrics, the history and doctor say the same of the same moment: whichever of
+several processes is asked, over several shards, and also when a worker was killed."""
 
 import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.history import HOUR_MINUTES, MINUTE_MS, History
+from redis_scheduler.store.keys import Keys
+from redis_scheduler.store.tag import tag_of
+from redis_scheduler.store.views import Views
 from tests.acceptance.test_metrics import samples
-from tests.support.names import SHARDS
 from tests.support.pages import Browser
 from tests.support.receiver import receiving
 from tests.support.redis_process import free_port
@@ -23,6 +27,9 @@ from tests.support.waiting import wait_until
 
 HELD, RUNNING, WAITING = 2, 6, 3
 """So many tasks are held by a limit, are with a receiver that does not answer, and wait for a retry."""
+
+HAPPENED = ("delivered", "failed", "died", "expired")
+"""What the history counts, and the ledger, too; and a chart shows, in this order."""
 
 Stats = dict[str, Any]
 
@@ -34,10 +41,12 @@ def words(name: str) -> str:
 class Deployment:
     """Two APIs, one of them of two processes, and what else says how many tasks stand where."""
 
-    def __init__(self, redis_url: str, apis: list[Client], metrics: list[str]) -> None:
+    def __init__(self, redis_url: str, shards: int, apis: list[Client]) -> None:
         self.redis_url = redis_url
+        self.shards = shards
         self.apis = apis
-        self.metrics = metrics
+        self.metrics: list[str] = []
+        """Where workers tell theirs."""
         self.wrong: list[str] = []
 
     async def agree(self, is_wanted: Callable[[Stats], bool]) -> Stats:
@@ -72,6 +81,9 @@ class Deployment:
                     await browser.sign_in(TOKEN)
                     overview = (await browser.get("/ui/part/overview")).text
                     system = (await browser.get("/ui/part/system")).text
+                    charts = (await browser.get("/ui/part/charts")).html
+                for one in differences_of_charts(charts, stats):
+                    yield f"a chart of {api.url}: {one}"
                 for name, number in states.items():
                     shown = "scheduled" if name == "due" else words(name)
                     if not re.search(rf"(?<![\d,]){number:,} {shown}\b", overview):
@@ -87,14 +99,36 @@ class Deployment:
             async with aiohttp.ClientSession() as session:
                 told = await samples(Client(session, url))
             for name, number in states.items():
-                shards = [("redis_scheduler_tasks", ("shard", str(shard)), ("state", name)) for shard in range(SHARDS)]
-                if sum(told[one] for one in shards) != number:
+                of_shards = [row for row in told if row[0] == "redis_scheduler_tasks" and ("state", name) in row]
+                if len(of_shards) != self.shards or sum(told[row] for row in of_shards) != number:
                     yield f"/metrics of {url}: not {number} {name}"
             for name, number in counters.items():
                 if told["redis_scheduler_ledger_total", ("counter", name)] != number:
                     yield f"/metrics of {url}: not {number} {name} since ever"
-        for one in await self._differences_of_doctor(stats):
+        for one in [*await self._differences_of_history(stats), *await self._differences_of_doctor(stats)]:
             yield one
+
+    async def _differences_of_history(self, stats: Stats) -> list[str]:
+        keys = Keys(tag_of("", 0), 0)  # the first shard has that of all
+        async with aclosing(RedisClient(self.redis_url, 5, keys)) as client:
+            history = History(client, "test")
+            minute = await Views(client).now_ms() // MINUTE_MS
+            hour = minute // HOUR_MINUTES
+            kept = {
+                "minutes": await history.minutes(range(minute - HOUR_MINUTES, minute + 1)),
+                "hours": await history.hours(range(hour - 1, hour + 1)),
+            }
+        wrong = []
+        for name, numbers in kept.items():
+            counted = Counter[str]()
+            for one, number in ((one, number) for row in numbers for one, number in row.items()):
+                counted[one.partition(":")[0]] += number
+            wrong += [
+                f"the {name} of the history: {counted[one]} {one}, not {stats['counters'][one]}"
+                for one in HAPPENED
+                if counted[one] != stats["counters"][one]
+            ]
+        return wrong
 
     async def _differences_of_doctor(self, stats: Stats) -> list[str]:
         printed = (await asyncio.to_thread(run, "doctor", REDIS_URL=self.redis_url)).stdout
@@ -112,6 +146,19 @@ class Deployment:
         if sum(map(int, re.findall(r"each of (\d+) tasks is in its place", printed))) != total:
             wrong.append(f"doctor: not {total} tasks: {printed}")
         return wrong
+
+
+def differences_of_charts(html: str, stats: Stats) -> list[str]:
+    """What the charts say that is not as the statistics have it: of what comes due within a day, and of what was."""
+    states, counters = stats["states"], stats["counters"]
+    wanted = f"by the quarter of an hour: {states['due']:,} tasks, {states['queued']:,} overdue"
+    wrong = [] if wanted in html else [f"not {wanted}"]
+    table = html.partition('id="table-outcomes"')[2].partition("</details>")[0]
+    rows = [re.findall(r"<td>(\d+)</td>", row) for row in table.split("<tr>")]
+    for name, *numbers in zip(HAPPENED, *filter(None, rows), strict=True):
+        if (counted := sum(map(int, numbers))) != counters[name]:
+            wrong.append(f"{counted} {name}, not {counters[name]}")
+    return wrong
 
 
 async def answer_by_path(request: web.Request) -> web.Response:
@@ -141,7 +188,8 @@ async def schedule_all_others(api: Client, silent: str, other: str, limited: str
 
 
 @pytest.mark.long
-async def test_all_that_tells_numbers_agrees(redis_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shards", [1, 4])
+async def test_all_that_tells_numbers_agrees(shards: int, redis_url: str, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         silent = await stack.enter_async_context(receiving())
         silent.may_answer.clear()
@@ -150,14 +198,15 @@ async def test_all_that_tells_numbers_agrees(redis_url: str, tmp_path: Path) -> 
 
         async def start(name: str, role: str, **variables: str) -> Process:
             (tmp_path / name).mkdir()
-            settings = {"REDIS_URL": redis_url, "RETRY_TIME": "50", "TIMEOUT": "300", "RESULT_TTL": "600"}
-            return await stack.enter_async_context(serving(tmp_path / name, role, **settings, **variables))
+            settings = {"REDIS_URL": redis_url, "SHARDS": str(shards), "RESULT_TTL": "600"}
+            timing = {"RETRY_TIME": "50", "TIMEOUT": "300"}
+            return await stack.enter_async_context(serving(tmp_path / name, role, **settings, **timing, **variables))
 
         apis = [
             await stack.enter_async_context(client_of(await start("pair", "api", PROCESSES="2"))),
             await stack.enter_async_context(client_of(await start("single", "api"))),
         ]
-        api, deployment = apis[0], Deployment(redis_url, apis, [])
+        api, deployment = apis[0], Deployment(redis_url, shards, apis)
 
         async def start_worker(name: str) -> Process:
             worker = await start(name, "worker", METRICS_PORT="0")
