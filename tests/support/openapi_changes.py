@@ -1,10 +1,11 @@
 """What of an OpenAPI document would break who goes by an earlier one: the routes, what they take, what they answer.
 
-`python -m tests.support.openapi_changes` keeps the document of this version as that of the last release, which is done
-once for each release. Texts and examples are left out: they may change.
+`python -m tests.support.openapi_changes` keeps the document of this version, for all later ones to be held against;
+it refuses if that would break who goes by the one that was kept. Texts and examples are left out: they may change.
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,22 @@ def without_texts(document: Any, is_named: bool = False) -> Any:
         for name, one in document.items()
         if is_named or name not in TEXTS
     }
+
+
+def lacks(kept: dict[str, Any], document: dict[str, Any]) -> list[str]:
+    """Return what a document has that the kept one lacks, by its path, such as `components.schemas.Info.required.due`:
+    nobody would see it taken away again."""
+    return sorted(set(_members(document)) - set(_members(kept)))
+
+
+def _members(part: Any, where: str = "") -> Iterator[str]:
+    """Name each member of a document; those of a list by their names, or by what they are."""
+    if isinstance(part, list):
+        part = {str(one.get("name", number) if isinstance(one, dict) else one): one for number, one in enumerate(part)}
+    if isinstance(part, dict):
+        for name, one in part.items():
+            yield f"{where}{name}"
+            yield from _members(one, f"{where}{name}.")
 
 
 def breaks(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
@@ -155,4 +172,7 @@ def _of_answers(where: str, pair: _Pair, old: Any, new: Any) -> Iterator[str]:
 if __name__ == "__main__":
     from redis_scheduler.api.openapi import rendered
 
-    SAMPLE.write_text(json.dumps(without_texts(json.loads(rendered()[0])), indent=1) + "\n")
+    document = without_texts(json.loads(rendered()[0]))
+    if found := breaks(json.loads(SAMPLE.read_text()), document):
+        sys.exit("\n".join(["It breaks who goes by the document that is kept:", *found]))
+    SAMPLE.write_text(json.dumps(document, indent=1) + "\n")
