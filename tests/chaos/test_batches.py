@@ -124,25 +124,14 @@ async def fill(checker: Checker, client: Caller, count: int, type_name: str, **f
             checker.learn(task, told)
 
 
-async def do_to_all(client: Caller, path: str, filters: str) -> int:
-    """Go on until that was all, each request with the cursor of the last one that was answered; how many were."""
-    cursor = ""
+async def do_to_all(client: Caller, path: str, filters: str, count: int) -> int:
+    """Send the same request until that was all, and so many tasks were counted; how many requests were."""
+    name = path.rpartition("/")[2]
     for number in range(REQUESTS_MOST):
         # Every other one, so that it comes to an end.
-        answer = await client.call(f"{path}?{filters}{cursor}", kills=number % 2 == 0)
-        if answer is not None:
-            if answer["next"] is None:
-                return number + 1
-            cursor = f"&cursor={answer['next']}"
-    raise AssertionError("without an end")
-
-
-async def shift_all(client: Caller, filters: str) -> int:
-    """Shift tasks, with the same request until that was all; how many were."""
-    for number in range(REQUESTS_MOST):
-        path = f"/schedules/shift?by={SHIFT_S}&{filters}&operation=night"
-        answer = await client.call(path, kills=number % 2 == 0)
+        answer = await client.call(f"{path}?{filters}&operation={name}", kills=number % 2 == 0)
         if answer is not None and answer["next"] is None:
+            assert answer["touched"] == count, answer
             return number + 1
     raise AssertionError("without an end")
 
@@ -157,16 +146,16 @@ async def test_what_is_done_to_many_is_done_to_all_of_them_once(
         for type_name in ("kept", "cancelled", "run"):
             await fill(checker, client, count, type_name, ttl=3_600)
         scheduled = [*checker.sent.values()]
-        requests += await do_to_all(client, "/schedules/cancel", "type=cancelled")
+        requests += await do_to_all(client, "/schedules/cancel", "type=cancelled", count)
         assert await raw.zcard(KEYS.due) == 2 * count
-        requests += await do_to_all(client, "/schedules/pause", "type=kept")
+        requests += await do_to_all(client, "/schedules/pause", "type=kept", count)
         assert (await raw.zcard(KEYS.paused), await raw.zcard(KEYS.due)) == (count, count)
-        requests += await do_to_all(client, "/schedules/resume", "type=kept")
+        requests += await do_to_all(client, "/schedules/resume", "type=kept", count)
         assert (await raw.zcard(KEYS.paused), await raw.zcard(KEYS.due)) == (0, 2 * count)
-        requests += await shift_all(client, "type=kept")
+        requests += await do_to_all(client, "/schedules/shift", f"by={SHIFT_S}&type=kept", count)
         times = [await raw.zscore(KEYS.due, task.key) for task in scheduled[:count]]
         assert times == [round((task.due_at + SHIFT_S) * 1000) for task in scheduled[:count]], "each moved once"
-        requests += await do_to_all(client, "/schedules/run", "type=run")
+        requests += await do_to_all(client, "/schedules/run", "type=run", count)
     for task in scheduled[count : 2 * count]:
         task.may_be_gone, task.cancelled_at = True, task.due_at - 3_600
     for task in scheduled[2 * count :]:
@@ -202,11 +191,11 @@ async def test_each_of_many_dead_letters_is_brought_back_once_or_deleted(
         await checker.kill(worker)
         assert await raw.zcard(KEYS.dead) == 2 * count
         checker.receiver.status = 200
-        requests = await do_to_all(client, "/dead/delete", "type=deleted")
+        requests = await do_to_all(client, "/dead/delete", "type=deleted", count)
         for task in dead[count:]:
             task.cancelled_at, task.may_be_gone = time.time(), True
         assert await raw.zcard(KEYS.dead) == count
-        requests += await do_to_all(client, "/dead/replay", f"type=replayed&rate={count}")
+        requests += await do_to_all(client, "/dead/replay", f"type=replayed&rate={count}", count)
         assert await raw.zcard(KEYS.dead) == 0
     figures.note(requests=requests)
     await checker.start("worker", **SHORTENED)

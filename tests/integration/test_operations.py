@@ -1,18 +1,24 @@
 """What is done to many tasks, where its first step has no answer: the 503 names the operation, which goes on."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from typing import Any
 
 import aiohttp
 import pytest
 import redis.asyncio
 
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.task.claim import Unsettled
+from tests.scripts.states import FAILURE, claimed, dead
 from tests.support.api import api_here
 from tests.support.names import KEYS
 from tests.support.proxy import Fate, Proxy, proxying
 from tests.support.redis_process import RedisProcess, redis_process
 from tests.support.service import Client
+from tests.support.store import Store
+from tests.support.waiting import wait_until
 
 WEBHOOK = "http://a.example/"
 COUNT = 7
@@ -67,6 +73,95 @@ async def test_a_shift_whose_first_step_has_no_answer_moves_each_task_once(
         status, done = await api.call("POST", f"/schedules/shift?by=60&operation={refused['operation']}")
         assert (status, done["touched"], done["next"]) == (200, COUNT, None), done
         assert await dues(api) == [due + timedelta(seconds=60) for due in before]
+
+
+@pytest.mark.parametrize("fate", [Fate.NOT_EXECUTED, Fate.NOT_ANSWERED])
+@pytest.mark.parametrize("is_named", [True, False])
+@pytest.mark.parametrize("verb", ["cancel?host=a.example", "pause?type=default", "run?rate=1"])
+async def test_a_first_step_without_an_answer_is_taken_and_counted_once(
+    verb: str, is_named: bool, fate: Fate, api: Client, proxy: Proxy
+) -> None:
+    path = f"/schedules/{verb}" + ("&operation=night" if is_named else "")
+    await _load_script(api, path.partition("?")[0])
+    # The name is in the keys of the step, and in what is asked before it where it was given.
+    proxy.fate_of = lambda command: fate if _is_step(command) else Fate.ANSWERED
+    status, refused = await api.call("POST", path)
+    assert (status, refused["code"]) == (503, "redis-unavailable")
+    proxy.fate_of = lambda _: Fate.ANSWERED
+    before = await dues(api)
+    late = (await api.call("POST", "/schedule", json={"webhook": WEBHOOK, "ttl": 700}))[1]["key"]
+    for _ in range(2):
+        status, done = await api.call("POST", f"/schedules/{verb}&operation={refused['operation']}")
+        assert (status, done["next"]) == (200, None), done
+        # What came after a step that was taken is not met by that step a second time.
+        assert done["touched"] == done["looked_at"] == COUNT + (fate is Fate.NOT_EXECUTED)
+    listed = (await api.call("GET", "/schedules"))[1]["data"]
+    states = {task["info"]["state"] for task in listed if task["info"]["key"] == late}
+    if fate is Fate.NOT_ANSWERED:
+        assert states == {"scheduled"}
+        assert len(listed) == len(before) + 1
+
+
+async def _load_script(api: Client, path: str) -> None:
+    """Have Redis know the script, by a step for no task: what it does not know is sent twice."""
+    assert (await api.call("POST", f"{path}?host=b.example&operation=none"))[0] == 200
+
+
+def _is_step(command: list[bytes]) -> bool:
+    return command[0] == b"EVALSHA" and any(b"operation:" in part for part in command)
+
+
+async def test_a_replay_whose_answer_is_lost_leaves_what_died_once_more(
+    api: Client, proxy: Proxy, server: RedisProcess
+) -> None:
+    """The step of a replay is taken, its tasks die again, and the client sends it once more."""
+    client = RedisClient(f"redis://127.0.0.1:{server.port}", 5, KEYS)
+    try:
+        await _replayed_twice(api, proxy, Store(client, "worker"))
+    finally:
+        await client.aclose()
+
+
+async def _replayed_twice(api: Client, proxy: Proxy, store: Store) -> None:
+    for _ in range(COUNT):
+        await dead(store)
+    await _load_script(api, "/dead/replay")
+    proxy.fate_of = lambda command: Fate.NOT_ANSWERED if _is_step(command) else Fate.ANSWERED
+    status, refused = await api.call("POST", "/dead/replay")
+    assert (status, refused["code"]) == (503, "redis-unavailable")
+    proxy.fate_of = lambda _: Fate.ANSWERED
+    assert (await api.call("GET", "/dead"))[1]["data"] == []
+
+    async def are_queued() -> bool:
+        await store.promote()
+        return bool(await store.client.command("XLEN", KEYS.queue) == COUNT)
+
+    await wait_until(are_queued, "what was replayed is queued")
+    again = [Unsettled(claim, FAILURE, 0) for claim in await claimed(store, COUNT)]
+    assert await store.bury(again) == [1] * COUNT
+    assert len((await api.call("GET", "/dead"))[1]["data"]) == COUNT
+    for _ in range(2):
+        status, done = await api.call("POST", f"/dead/replay?operation={refused['operation']}")
+        assert (status, done["touched"], done["next"]) == (200, COUNT, None), done
+        assert len((await api.call("GET", "/dead"))[1]["data"]) == COUNT
+
+
+@pytest.mark.parametrize("verb", ["cancel?host=a.example", "pause?type=default", "run?rate=1000", "shift?by=60"])
+async def test_two_requests_with_one_name_at_once_do_all_of_it_once_and_count_all(verb: str, api: Client) -> None:
+    tasks = [{"webhook": WEBHOOK, "ttl": 600 + number} for number in range(293)]
+    assert (await api.call("POST", "/schedules", json={"tasks": tasks}))[0] == 200
+    path = f"/schedules/{verb}&operation=night"
+
+    async def follow() -> dict[str, Any]:
+        while True:
+            status, content = await api.call("POST", path)
+            assert status == 200, content
+            if content["next"] is None:
+                done: dict[str, Any] = content
+                return done
+
+    for done in await asyncio.gather(follow(), follow(), follow()):
+        assert (done["touched"], done["looked_at"]) == (300, 300)
 
 
 @pytest.mark.parametrize("verb", ["cancel?host=a.example", "pause?", "run?rate=1", "shift?by=5"])

@@ -21,7 +21,7 @@ from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.sign_ins import OWN, SignIns
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.workers import Workers
-from redis_scheduler.store.written import Acknowledgement, Change, OnceTask, Operation, Put, ShiftStep
+from redis_scheduler.store.written import Acknowledgement, Change, OnceTask, Put, ShiftStep
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.kept import DEFAULT as RESULTS_KEPT
 from redis_scheduler.task.kept import NO_RESULTS
@@ -90,7 +90,6 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "acknowledge": lambda at: at.store.acknowledge([Acknowledgement("task", "1-1", 0, "+", 1)]),
     "expect": lambda at: at.store.expect([FAILED]),
     "clean": lambda at: Retention(at.client, NO_RESULTS)._clean((), "0"),
-    "advance": lambda at: at.store.advance("id", Operation("mark", None, 1)),
     "shift": lambda at: at.store.shift("id", ShiftStep(1, 0, "mark", None, 1), []),
     "pause": lambda at: at.store.pause(["task"]),
     "resume": lambda at: at.store.resume(["task"]),

@@ -15,6 +15,7 @@ REFUSED = [
     "schedule once",
     "update",
     "replay",
+    "step of a replay",
     "restore",
     "rekey",
     "tally",

@@ -89,19 +89,6 @@ async def test_a_step_is_made_once_and_in_its_turn(store: Store, raw: redis.asyn
     assert 86_000 < await ask(raw, "TTL", KEYS.operation("id")) <= 86_400
 
 
-async def test_a_step_that_is_only_noted_is_noted_once_and_in_its_turn(store: Store, raw: redis.asyncio.Redis) -> None:
-    first = Operation("mark", "next", 1, 5, 7)
-    assert await store.advance("id", first) == first
-    assert 86_000 < await ask(raw, "TTL", KEYS.operation("id")) <= 86_400
-    for other in (Operation("mark", "other", 1, 3, 3), Operation("mark", None, 3, 9, 9)):
-        assert await store.advance("id", other) == first
-    last = Operation("mark", None, 2, 6, 8)
-    assert await store.advance("id", last) == last == await store.operation("id")
-    await ask(raw, "DEL", KEYS.operation("id"))
-    assert await store.advance("id", last) is None
-    assert await ask(raw, "EXISTS", KEYS.operation("id")) == 0
-
-
 async def test_what_is_kept_of_an_operation_may_be_gone_or_foreign(store: Store, raw: redis.asyncio.Redis) -> None:
     task = await in_due(store)
     assert await store.operation("id") is None

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from redis_scheduler.store import writes
 from redis_scheduler.store.alerts import Alerts, Found, Turn
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.audit import audit, balance
@@ -14,13 +15,14 @@ from redis_scheduler.store.limiting import Asked, Judged, Limiting
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.rekeying import Rekeying
 from redis_scheduler.store.retention import Retention
+from redis_scheduler.store.script import Script
 from redis_scheduler.store.sign_ins import OWN, SignIns
 from redis_scheduler.store.token import Token
 from redis_scheduler.store.tokens import NO_SHARE, Share, Tokens
 from redis_scheduler.store.vault import Vault
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.workers import Workers
-from redis_scheduler.store.written import Acknowledgement, OnceTask, Operation, Put, ShiftStep
+from redis_scheduler.store.written import Acknowledgement, OnceTask, Operation, Put, ShiftStep, Step
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept
@@ -121,8 +123,29 @@ async def _shift(store: Store, task: Task) -> Any:
     return await store.shift("id", step, [] if stored is None else [stored])
 
 
-async def _advance(store: Store, task: Task) -> Any:
-    return await store.advance("id", Operation("mark", "next", 1, 1, 1))
+ROWS: dict[Script, Callable[[Store, Task], Awaitable[Any]]] = {
+    writes.CANCEL: lambda store, task: _as_row(task.key, None),
+    writes.PAUSE: lambda store, task: _as_row(task.key, b""),
+    writes.RESUME: lambda store, task: _as_row(task.key, b""),
+    writes.RUN: lambda store, task: _as_row(task.key, b"", 0, 0),
+    writes.REPLAY: lambda store, task: states.change(store, task, 1_000),
+    writes.DISCARD: lambda store, task: _as_row(task.key, b""),
+}
+"""The row of each script that may be a step of an operation."""
+
+
+async def _as_row(*values: Any) -> Any:
+    return values
+
+
+async def step_of(store: Store, script: Script, *tasks: Task, of: Operation | None = None) -> Operation | None:
+    """Take a step of an operation, the first one unless another is given: how far it is behind it."""
+    rows = [await ROWS[script](store, task) for task in tasks]
+    return await store.step(script, rows, Step("id", of or Operation("mark", "next", 1, 0, 7)))
+
+
+def _in_steps(script: Script, make: states.Maker, after: State, after_destroy: State | None = None) -> Verb:
+    return Verb(make, lambda store, task: step_of(store, script, task), after, after_destroy or after)
 
 
 async def _clean(store: Store, task: Task) -> Any:
@@ -282,7 +305,12 @@ VERBS: dict[str, Verb] = {
     "shift": Verb(states.in_due, _shift, DUE, DUE),
     "shift of a paused task": Verb(states.paused, _shift, PAUSED, PAUSED),
     "clean": Verb(lambda store: states.in_due(store, "mail"), _clean, DUE, DUE),
-    "advance": Verb(states.in_due, _advance, DUE, DUE),
+    "step of a cancel": _in_steps(writes.CANCEL, states.in_delivery, MISSING),
+    "step of a pause": _in_steps(writes.PAUSE, states.queued, PAUSED),
+    "step of a resume": _in_steps(writes.RESUME, states.paused, DUE),
+    "step of a run": _in_steps(writes.RUN, states.waiting, DEFERRED, State("queued", attempts=1)),
+    "step of a replay": _in_steps(writes.REPLAY, states.dead, DUE),
+    "step of a discard": _in_steps(writes.DISCARD, states.dead, MISSING),
     "restore": Verb(states.missing, lambda store, task: store.restore([states.kept(task)]), DUE, DUE),
     "rekey": Verb(states.redelivered, _rekey, REDELIVERED, State("queued", attempts=1)),
     "expect": Verb(states.in_delivery, lambda store, task: store.expect([states.taken_on(task)]), AWAITING, QUEUED),

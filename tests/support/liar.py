@@ -43,7 +43,6 @@ TAKEN = {
     "rewind": {"numbers"},
     "retire": {"number", "large number"},
     "clean": set(),
-    "advance": {"status", "another status", "text", "no text", "digits"},
     "shift": {"status", "another status", "text", "no text", "digits"},
     "tally": {"number"},
     "note": {"number", "large number"},

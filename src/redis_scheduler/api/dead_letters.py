@@ -82,7 +82,8 @@ class DeadLettersApi(Api):
         """Bring a dead letter back; None where another process was first. Raises LetterNotFound."""
         stored = _dead(visible(caller, stored))
         calls, change = self._places.of(stored), await self._change_of(stored, wanted, caller)
-        now_ms, found = await self._within_its_token(caller, stored, change, lambda: calls.replay.submit(change))
+        async with self._within_its_token(caller, stored, change):
+            now_ms, found = await calls.replay.submit(change)
         if found is not ReplayAnswer.REPLAYED:
             return None
         return answer(Updated(stored.key, stored.key, rfc3339(due_after(now_ms, change.ttl_ms or 0)), "replayed"))

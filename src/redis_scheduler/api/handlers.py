@@ -55,7 +55,6 @@ from redis_scheduler.store.written import CancelAnswer, Change, ReplayAnswer, St
 from redis_scheduler.task.due import due_after
 from redis_scheduler.task.options import NONE, changed
 from redis_scheduler.task.record import DEFAULT_TYPE
-from redis_scheduler.task.summary import cancelled_tail
 
 FOUND = {CancelAnswer.CANCELLED: "cancelled", CancelAnswer.IN_DELIVERY: "in delivery"}
 
@@ -174,8 +173,7 @@ class Api(Shards):
         stored = _found(visible(caller, stored))
         demands.check(stored)
         calls, change = self._places.of(stored), await self._change_of(stored, wanted, caller)
-
-        async def write() -> tuple[int, UpdateAnswer]:
+        async with self._within_its_token(caller, stored, change, change.ttl_ms is not None):
             now_ms, found = await calls.update.submit(change)
             if found is UpdateAnswer.DEAD:
                 refuse_without(caller, Right.REPLAY)
@@ -183,9 +181,6 @@ class Api(Shards):
                 now_ms, replayed = await calls.replay.submit(change)
                 # A task that is no longer dead counts as changed: somebody else brought it back.
                 found = UpdateAnswer.UPDATED if replayed is ReplayAnswer.REPLAYED else UpdateAnswer.CHANGED
-            return now_ms, found
-
-        now_ms, found = await self._within_its_token(caller, stored, change, write, change.ttl_ms is not None)
         if found is UpdateAnswer.NOT_FOUND:
             raise TaskNotFound
         if found is not UpdateAnswer.CHANGED:
@@ -220,9 +215,8 @@ class Api(Shards):
 
     async def _taken_out(self, stored: Stored, expected: bytes = b"") -> CancelAnswer:
         """Take a task out, unless another record is expected; keep how it ended."""
-        record, calls = stored.record, self._places.of(stored)
-        result = cancelled_tail(record, stored.attempts) if calls.keeps_results else b""
-        return await calls.cancel.submit((stored.key, stored.listed, expected, result))
+        calls = self._places.of(stored)
+        return await calls.cancel.submit(calls.cancellation(stored, expected))
 
     async def pause(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /schedule/{key}/pause: keep a task back until it is resumed."""
@@ -255,9 +249,10 @@ class Api(Shards):
         TaskNotFound, a 409, or what a limit of a token says."""
         stored = _found(stored)
         wanted = (stored.key, 0, stored.raw, _is_series(stored))
-        submit, share = partial(self._places.of(stored).run.submit, wanted), Share(1, len(stored.raw))
+        calls, share = self._places.of(stored), Share(1, len(stored.raw))
         await self._quotas.rated(caller, 1)
-        found = await self._quotas.within_its_token(caller, stored.record.token, share, submit)
+        async with await self._quotas.of_its_token(caller, stored.record.token, share):
+            found = await calls.run.submit(wanted)
         if found is Standing.TOLD:
             raise series_queued()
         return None if found is Standing.CHANGED else found

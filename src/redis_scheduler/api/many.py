@@ -1,13 +1,13 @@
 """The handlers of the routes that do one thing to many tasks: those that the filters of the query want, or all.
 
-What was done to a task once is nothing the second time: so a step that was taken, but not noted, may be taken again.
+Each step is one call of the script that does it to one task, which notes in the same moment how far the operation is.
 """
 
-import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from functools import partial
+from typing import Any
 
 from msgspec import UNSET
 from starlette.requests import Request
@@ -18,24 +18,24 @@ from redis_scheduler.api.bodies import Purged, UpdateRequest
 from redis_scheduler.api.callers import caller_of
 from redis_scheduler.api.changes import change_of, changeable
 from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS, TYPES
-from redis_scheduler.api.operations import stepped, wanted_by
+from redis_scheduler.api.operations import as_asked, stepped, wanted_by
 from redis_scheduler.api.pace import Pace, rate_of
 from redis_scheduler.api.request_ids import request_id_of
 from redis_scheduler.api.shard_calls import ShardCalls
-from redis_scheduler.api.shifts import ShiftsApi
-from redis_scheduler.api.steps import PAUSED, STEP_BYTES, STEP_S, STEP_TASKS, WORK_S, Rest
+from redis_scheduler.api.shifts import ShiftsApi, not_known
+from redis_scheduler.api.steps import PAUSED, STEP_BYTES, STEP_S, STEP_TASKS, WORK_S
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused, StoreUnavailable
 from redis_scheduler.logs import Events, rfc3339
-from redis_scheduler.store.dead_letters import DeadLetters
-from redis_scheduler.store.filters import LISTED, Filters
+from redis_scheduler.store.filters import LISTED
+from redis_scheduler.store.script import Script
 from redis_scheduler.store.stored import Stored
-from redis_scheduler.store.views import Page, Reading
-from redis_scheduler.store.written import CancelAnswer, DiscardAnswer, Operation, ReplayAnswer, Standing
+from redis_scheduler.store.views import Reading
+from redis_scheduler.store.writes import CANCEL, DISCARD, PAUSE, REPLAY, RESUME, RUN
+from redis_scheduler.store.written import Change, Operation, Step
 
 logger = Events(__name__)
 
 DEAD, MOVABLE = "dead", ("scheduled", "deferred", "queued", "waiting")
-_MOVED = (Standing.SCHEDULED, Standing.DEFERRED, Standing.QUEUED, Standing.WAITING)
 
 
 class ManyApi(ShiftsApi):
@@ -47,29 +47,18 @@ class ManyApi(ShiftsApi):
             problem = f"The query names no filter: give one of {', '.join(FILTERS)}; DELETE /schedules deletes all"
             raise InvalidRequest(Code.INVALID_QUERY, problem)
 
-        async def cancel(task: Stored) -> bool:
-            return await self._taken_out(task, _expected(task, given)) in (
-                CancelAnswer.CANCELLED,
-                CancelAnswer.IN_DELIVERY,
-            )
+        def row(task: Stored) -> Any:
+            return self._places.of(task).cancellation(task, _expected(task, given))
 
-        return await self._each(request, given, "cancelled", cancel, LISTED)
+        return await self._each(request, given, "cancelled", CANCEL, row, LISTED)
 
     async def pause_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules/pause: keep all tasks back that the filters want, but those in delivery."""
-
-        async def pause(task: Stored) -> bool:
-            return await self._places.of(task).pause.submit((task.key, _expected(task, given))) in _MOVED
-
-        return await self._each(request, given, "paused", pause, MOVABLE)
+        return await self._each(request, given, "paused", PAUSE, _guarded(given), MOVABLE)
 
     async def resume_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules/resume: let all paused tasks come again that the filters want."""
-
-        async def resume(task: Stored) -> bool:
-            return await self._places.of(task).resume.submit((task.key, _expected(task, given))) is Standing.PAUSED
-
-        return await self._each(request, given, "resumed", resume, (PAUSED,))
+        return await self._each(request, given, "resumed", RESUME, _guarded(given), (PAUSED,))
 
     async def run_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules/run: make all tasks due now that the filters want, but those in delivery, and series."""
@@ -78,48 +67,42 @@ class ManyApi(ShiftsApi):
             raise InvalidField("repeats", "must not be true: series are run one by one", Code.CONTRADICTION)
         pace = Pace(rate_of(given), await self._places.ask_new(lambda calls: calls.views.now_ms()))
 
-        async def run(task: Stored) -> bool:
+        def row(task: Stored) -> Any:
             # Below 0 it is a point in time (task/due.py).
-            wanted = (task.key, -pace.next_ms(task), _expected(task, given), False)
-            found = await self._places.of(task).run.submit(wanted)
-            return found in (*_MOVED, Standing.PAUSED)
+            return task.key, _expected(task, given), -pace.next_ms(task), 0
 
-        return await self._each(request, given, "run", run, (*MOVABLE, PAUSED), pace, _is_once)
+        return await self._each(request, given, "run", RUN, row, (*MOVABLE, PAUSED), pace, _is_once)
 
     async def replay_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /dead/replay: bring all dead letters back that the filters want and that can come back, as they are."""
         now_ms = await self._places.ask_new(lambda calls: calls.views.now_ms())
         pace, caller = Pace(rate_of(given), now_ms), caller_of(request)
 
-        async def replay(task: Stored) -> bool:
-            try:
-                changeable(task)
-                wanted = UpdateRequest(at=rfc3339(pace.next_ms(task))) if "rate" in given else UpdateRequest(ttl=0)
-                change = change_of(task, wanted, now_ms)
-                await self._check_change(task, wanted)
-                submit = partial(self._places.of(task).replay.submit, change)
-                _, found = await self._within_its_token(caller, task, change, submit)
-            except RequestRefused:
-                return False  # as POST /dead/{key}/replay says of it
-            return found is ReplayAnswer.REPLAYED
-
-        async def begin(tasks: Sequence[Stored]) -> None:
+        @asynccontextmanager
+        async def rows(tasks: Sequence[Stored]) -> AsyncIterator[list[Change]]:
+            """The changes of those that may come back, while the limits of their tokens have room for all of them."""
             await self._quotas.rated(caller, len(tasks))
+            changes: list[Change] = []
+            async with AsyncExitStack() as held:
+                for task in tasks:
+                    with contextlib.suppress(RequestRefused):  # as POST /dead/{key}/replay says of it
+                        changeable(task)
+                        at_ms = pace.next_ms(task)
+                        wanted = UpdateRequest(at=rfc3339(at_ms)) if "rate" in given else UpdateRequest(ttl=0)
+                        change = change_of(task, wanted, now_ms)
+                        await self._check_change(task, wanted)
+                        await held.enter_async_context(self._within_its_token(caller, task, change))
+                        changes.append(change)
+                yield changes
 
-        return await self._each(request, given, "replayed", replay, (DEAD,), pace, begin=begin)
+        return await self._all(request, given, "replayed", REPLAY, rows, (DEAD,), pace)
 
     async def discard_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /dead/delete: delete all dead letters that the filters want."""
         if not any(name in given for name in DEAD_FILTERS):
             problem = f"The query names no filter: give one of {', '.join(DEAD_FILTERS)}"
             raise InvalidRequest(Code.INVALID_QUERY, problem)
-
-        async def discard(task: Stored) -> bool:
-            return (
-                await self._places.of(task).discard.submit((task.key, _expected(task, given))) is DiscardAnswer.DELETED
-            )
-
-        return await self._each(request, given, "deleted", discard, (DEAD,))
+        return await self._each(request, given, "deleted", DISCARD, _guarded(given), (DEAD,))
 
     async def purge(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /purge, DELETE /schedules: delete every task. Of several shards all are purged that are there; a 503
@@ -150,37 +133,59 @@ class ManyApi(ShiftsApi):
         request: Request,
         given: Mapping[str, str],
         verb: str,
-        touch: Callable[[Stored], Awaitable[bool]],
+        script: Script,
+        row: Callable[[Stored], Any],
         states: tuple[str, ...],
         pace: Pace | None = None,
         may: Callable[[Stored], bool] = lambda _: True,
-        begin: Callable[[Sequence[Stored]], Awaitable[None]] | None = None,
     ) -> Response:
-        """Do it to each task in turn that is wanted, and is in a state in which it can be done; with `dry_run` only
-        count. `begin` may refuse the tasks of a step."""
+        """Do what `_all` does, where each task that `may` has a row of the script."""
+
+        @asynccontextmanager
+        async def rows(tasks: Sequence[Stored]) -> AsyncIterator[list[Any]]:
+            yield [row(task) for task in tasks]
+
+        return await self._all(request, given, verb, script, rows, states, pace, may)
+
+    async def _all(
+        self,
+        request: Request,
+        given: Mapping[str, str],
+        verb: str,
+        script: Script,
+        rows: Callable[[Sequence[Stored]], contextlib.AbstractAsyncContextManager[list[Any]]],
+        states: tuple[str, ...],
+        pace: Pace | None = None,
+        may: Callable[[Stored], bool] = lambda _: True,
+    ) -> Response:
+        """Do what a script does to all tasks that are wanted, and are in a state in which it can be done; with
+        `dry_run` only count. `rows` may refuse the tasks of a step, or some of them."""
         filters = wanted_by(given, states, verb, caller_of(request))
         looked_for = replace(filters, states=filters.states or states)
 
         async def take(calls: ShardCalls, operation_id: str, operation: Operation) -> Operation:
             cursor = pace.begin(operation.cursor) if pace and operation_id else operation.cursor
-            page = await _page(calls.views, cursor, looked_for, DEAD in states, self._rest)
+            read = calls.views.dead_page if DEAD in states else calls.views.page
+            page = await read(STEP_TASKS, cursor, looked_for, Reading(STEP_S, STEP_BYTES, self._rest))
             wanted = [task for task in page.tasks if may(task)]
-            if begin is not None and operation_id:
-                await begin(wanted)
-            done = await asyncio.gather(*map(touch, wanted)) if operation_id else [True] * len(wanted)
-            onward = pace.onward(page.next) if pace and operation_id else page.next
-            after = stepped(operation, sum(done), page.looked_at, onward)
-            return await self._noted(calls, given, operation_id, after)
+            if not operation_id:
+                return stepped(operation, len(wanted), page.looked_at, page.next)
+            async with rows(wanted) as of_wanted:
+                after = stepped(operation, 0, page.looked_at, pace.onward(page.next) if pace else page.next)
+                is_named = self._is_kept(given, after)
+                if not (of_wanted or is_named):
+                    return after
+                found = await calls.writes.step(script, of_wanted, Step(operation_id, after, is_named))
+            if found is None:
+                raise not_known()
+            return as_asked(found, operation.mark, "operation")
 
         return await self._operated(request, given, verb, filters, f"rate {rate_of(given)}", take)
 
 
-async def _page(views: DeadLetters, cursor: str | None, filters: Filters, is_dead: bool, rest: Rest) -> Page:
-    """Return the tasks of a step, in a page of the usual size. One of dead letters is smaller: a replay writes each
-    record anew, which takes a second for 4 MiB on a busy machine."""
-    if is_dead:
-        return await views.dead_page(STEP_TASKS, cursor, filters, Reading(STEP_S, STEP_BYTES, rest))
-    return await views.page(STEP_TASKS, cursor, filters, Reading(STEP_S, rest=rest))
+def _guarded(given: Mapping[str, str]) -> Callable[[Stored], Any]:
+    """Return what makes the row of a script that needs to know no more than which task it is."""
+    return lambda task: (task.key, _expected(task, given))
 
 
 def _expected(task: Stored, given: Mapping[str, str]) -> bytes:

@@ -166,15 +166,6 @@ class OperationsApi(AcknowledgementsApi):
             away[calls.number] = error
             return None
 
-    async def _noted(
-        self, calls: ShardCalls, given: Mapping[str, str], operation_id: str, operation: Operation
-    ) -> Operation:
-        """Note a step that was taken; return how far the operation is, also if others took the step as well."""
-        if not (operation_id and self._is_kept(given, operation)):
-            return operation
-        found = await calls.writes.advance(operation_id, operation)
-        return operation if found is None else as_asked(found, operation.mark, "operation")
-
     def _is_kept(self, given: Mapping[str, str], operation: Operation) -> bool:
         """Whether anybody may ask for the operation again: its client knows the id, or there are further steps to take,
         in this shard or in another."""

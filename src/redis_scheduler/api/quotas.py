@@ -6,7 +6,8 @@ series bring more than a token may have. Nor is what API_AUTH does to a token's 
 """
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TypeVar
 
 from redis_scheduler.api.callers import Caller, may_see_all
@@ -36,7 +37,8 @@ class Quotas:
         above the rate, and a 507 where too much would wait."""
         if caller is None or not caller.is_limited:
             return await write()
-        return await self._within(caller.id, caller.token, share, rated, write, caller.id)
+        async with self._held(caller.id, caller.token, share, rated, caller.id):
+            return await write()
 
     async def rated(self, caller: Caller | None, count: int) -> None:
         """Count so many dead letters that come back towards a caller's rate: each is delivered as a new task is. Raises
@@ -47,24 +49,23 @@ class Quotas:
             if taken is not Taken.TAKEN:
                 raise _refused(caller.id, caller.token, taken, number)
 
-    async def within_its_token(
-        self, caller: Caller | None, token_id: str | None, share: Share, write: Write[Written]
-    ) -> Written:
-        """Change a task, by which the token whose task it is has that much more waiting. Raises a 507 where that is too
-        much, whoever of the tokens asks."""
+    async def of_its_token(
+        self, caller: Caller | None, token_id: str | None, share: Share
+    ) -> AbstractAsyncContextManager[None]:
+        """Return what is held while a task is changed, by which the token whose task it is has that much more waiting.
+        Entered, it raises a 507 where that is too much, whoever of the tokens asks."""
         if caller is None or token_id is None or (share.tasks <= 0 and share.bytes <= 0):
-            return await write()
+            return nullcontext()
         token: Token | None = caller.token
         if token_id != caller.id:
             [(_, token)] = await self._tokens.find([(token_id, 0)])
         if token is None or not (token.tasks or token.task_bytes):
-            return await write()
+            return nullcontext()
         name = token_id if token_id == caller.id or may_see_all(caller) else "whose task it is"
-        return await self._within(token_id, token, share, 0, write, name)
+        return self._held(token_id, token, share, 0, name)
 
-    async def _within(
-        self, token_id: str, token: Token, share: Share, rated: int, write: Write[Written], name: str
-    ) -> Written:
+    @asynccontextmanager
+    async def _held(self, token_id: str, token: Token, share: Share, rated: int, name: str) -> AsyncIterator[None]:
         coming = self._coming.get(token_id, NO_SHARE)
         more = Share(max(0, share.tasks), max(0, share.bytes))
         self._coming[token_id] = sum_of((coming, more))
@@ -82,7 +83,7 @@ class Quotas:
                 number += others.bytes
             if taken is not Taken.TAKEN:
                 raise _refused(name, token, taken, number)
-            return await write()
+            yield
         finally:
             # There is no entry any more where this one brought nothing more, and all others have ended.
             left = self._coming.pop(token_id, NO_SHARE)

@@ -39,6 +39,7 @@ from redis_scheduler.task.due import due_after
 from redis_scheduler.task.listing import Listing, is_series, listing_bytes
 from redis_scheduler.task.options import CALLBACKS, FORMATS, NONE, Options
 from redis_scheduler.task.policy import contradiction_with
+from redis_scheduler.task.summary import cancelled_tail
 from redis_scheduler.task.timing import Timing
 
 DUE_BYTES = 20
@@ -83,6 +84,11 @@ class ShardCalls:
         self.acknowledge = Batcher(self.writes.acknowledge, limit)
         self.read = Batcher(self.views.tasks, limit)
         self.recall = Batcher(self.views.summaries, limit)
+
+    def cancellation(self, stored: Stored, expected: bytes) -> Cancellation:
+        """Return what takes a task out, unless another record is expected, and keeps how it ended."""
+        result = cancelled_tail(stored.record, stored.attempts) if self.keeps_results else b""
+        return stored.key, stored.listed, expected, result
 
     async def learn_why(self, stored: Stored, is_alone: bool) -> None:
         """Learn of a task that is not delivered yet whether a worker lives, how many are before it in the queue, or how

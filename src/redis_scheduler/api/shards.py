@@ -134,29 +134,27 @@ class Shards:
         finally:
             room.leave()
 
+    @asynccontextmanager
     async def _within_its_token(
-        self,
-        caller: Caller | None,
-        stored: Stored,
-        change: Change,
-        write: Callable[[], Awaitable[Changed]],
-        replays: bool = True,
-    ) -> Changed:
-        """Write a change of a task as far as the limits of the token whose task it then is allow. Raises a 507.
-        `replays`: whether it brings the task back where that is dead. A series that comes sooner counts towards the
-        rate of the caller, too, above which a 429 is raised."""
+        self, caller: Caller | None, stored: Stored, change: Change, replays: bool = True
+    ) -> AsyncIterator[None]:
+        """Within it, a change of a task may be written, as far as the limits of the token allow whose task it then is.
+        Raises a 507. `replays`: whether it brings the task back where that is dead. A series that comes sooner counts
+        towards the rate of the caller, too, above which a 429 is raised."""
         token_id = change.token
         if comes_sooner(stored, change):
             await self._quotas.rated(caller, 1)
         if caller is None or token_id is None:
-            return await write()
+            yield
+            return
         calls = self._places.of(stored)
         if token_id != stored.record.token:
             if stored.state == "dead" and replays:
                 refuse_without(caller, Right.REPLAY)
             await calls.check_options(NONE, token=token_id)
         share = calls.share_of_change(stored, change, replays)
-        return await self._quotas.within_its_token(caller, token_id, share, write)
+        async with await self._quotas.of_its_token(caller, token_id, share):
+            yield
 
     async def _changed(
         self, request: Request, key: str, change: Callable[[Stored | None], Awaitable[Changed | None]]

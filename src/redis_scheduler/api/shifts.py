@@ -48,10 +48,15 @@ class ShiftsApi(OperationsApi):
             step = ShiftStep(after.steps, page.looked_at, operation.mark, page.next, by_ms)
             found = await calls.writes.shift(operation_id, step, tasks, TYPES in given)
             if found is None:
-                raise InvalidField("operation", "is not known any more: other hands removed what is kept of it")
+                raise not_known()
             return as_asked(found, operation.mark, "operation")
 
         return await self._operated(request, given, "shifted", filters, f"by {by_ms}", take)
+
+
+def not_known() -> InvalidField:
+    """Return the error where nothing is kept of an operation whose step was just taken."""
+    return InvalidField("operation", "is not known any more: other hands removed what is kept of it")
 
 
 def _may_be_moved(task: Stored, by_ms: int, caller: Caller | None) -> bool:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 WAITED = frozenset(
     (
         *("schedule", "schedule_once", "put", "update", "replay", "cancel", "discard", "purge"),
-        *("pause", "resume", "run", "acknowledge", "shift", "advance", "limit", "pause_all"),
+        *("pause", "resume", "run", "acknowledge", "shift", "limit", "pause_all"),
     )
 )
 """The scripts that write what a client was told. (A lost outcome of an attempt only repeats the attempt.)"""

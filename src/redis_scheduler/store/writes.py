@@ -30,6 +30,7 @@ from redis_scheduler.store.written import (
     ReplayAnswer,
     ShiftStep,
     Standing,
+    Step,
     StoredTask,
     UpdateAnswer,
     read_operation,
@@ -77,18 +78,23 @@ PUT = Script(
 PURGE = Script("purge")
 ACKNOWLEDGE = Script("acknowledge")
 SHIFT = Script("shift", {"key": "row[0].key", "expected": "row[1]", "type_number": "row[0].listed"})
-ADVANCE = Script("advance")
 DISCARD, PAUSE, RESUME = (
     Script(verb, {"key": "row[0]", "expected": "row[1]"}) for verb in ("discard", "pause", "resume")
 )
 RUN = Script("run", {"key": "row[0]", "expected": "row[1]", "delay_ms": "row[2]", "is_series": "row[3]"})
 
 
+COUNTED = {CANCEL: "CD", PAUSE: "SFQWHL", RESUME: "P", RUN: "SFQWPL", REPLAY: "U", DISCARD: "C"}
+"""The verbs that may be steps of operations, and of which answers a task counts as touched."""
+
 PURGED_TYPES = 1_000
 """Indexes that a purge deletes at once: about two milliseconds of Redis."""
 
 OPERATION_S = 86_400
 """How far an operation is stays known for so long after its last step."""
+
+UNNAMED_S = 600
+"""The same where one step was all, and only an answer that was lost would have named it."""
 
 
 class Writes:
@@ -99,10 +105,14 @@ class Writes:
     def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT, kept: Kept = NO_RESULTS) -> None:
         self.client = client
         self._timing = timing
-        self._kept = kept
         self.name = name
         """The writer's id: new for every process, so that it is never taken for one before."""
         self._batch_numbers: dict[str, int] = {}
+        place = {"group": GROUP, "waiting": WAITING}
+        window = {"window_ms": timing.window_ms}
+        results = {"result_ttl_ms": kept.result_ttl_ms, "result_bytes": kept.result_bytes}
+        self._more: dict[Script, dict[str, Any]] = {CANCEL: place | results, PAUSE: place | window, RUN: place | window}
+        self._more |= {RESUME: place, REPLAY: {}, DISCARD: {}}
 
     def _numbered(self, script: Script) -> dict[str, Any]:
         """Return the arguments by which a script knows a resend: whose batch of this verb it is, and which."""
@@ -130,18 +140,7 @@ class Writes:
 
     async def cancel(self, tasks: Sequence[Cancellation]) -> list[CancelAnswer]:
         """Take tasks out; return what was found of each."""
-        return await self._write(
-            CANCEL.bind(
-                self.client.keys,
-                tasks,
-                group=GROUP,
-                waiting=WAITING,
-                result_ttl_ms=self._kept.result_ttl_ms,
-                result_bytes=self._kept.result_bytes,
-                **self._numbered(CANCEL),
-            ),
-            lambda answer: each_of(CancelAnswer, answer, len(tasks)),
-        )
+        return await self._write(self._bound(CANCEL, tasks), lambda answer: each_of(CancelAnswer, answer, len(tasks)))
 
     async def update(self, changes: Sequence[Change]) -> tuple[int, list[UpdateAnswer]]:
         """Replace records; return Redis' ms, and what was done with each."""
@@ -160,7 +159,7 @@ class Writes:
     async def replay(self, changes: Sequence[Change]) -> tuple[int, list[ReplayAnswer]]:
         """Bring dead letters back with a new delay; return Redis' ms, and what was done with each."""
         return await self._write(
-            REPLAY.bind(self.client.keys, changes, **self._numbered(REPLAY)),
+            self._bound(REPLAY, changes),
             lambda answer: _time_and_each(ReplayAnswer, answer, len(changes)),
         )
 
@@ -168,14 +167,11 @@ class Writes:
         """Delete dead letters; return what was found of each. `expected`, also below: the record that each must have;
         empty: any."""
         rows = _rows(task_keys, expected)
-        return await self._write(
-            DISCARD.bind(self.client.keys, rows, **self._numbered(DISCARD)),
-            lambda answer: each_of(DiscardAnswer, answer, len(rows)),
-        )
+        return await self._write(self._bound(DISCARD, rows), lambda answer: each_of(DiscardAnswer, answer, len(rows)))
 
     async def pause(self, task_keys: Sequence[str], expected: Sequence[bytes] = ()) -> list[Standing]:
         """Pause tasks, but those in delivery and the dead; return where each stood."""
-        return await self._move(PAUSE, _rows(task_keys, expected), window_ms=self._timing.window_ms)
+        return await self._move(PAUSE, _rows(task_keys, expected))
 
     async def resume(self, task_keys: Sequence[str], expected: Sequence[bytes] = ()) -> list[Standing]:
         """Let paused tasks come again; return where each stood."""
@@ -192,8 +188,7 @@ class Writes:
         delivery and the dead; return where each stood. `are_series`: 1 for each that makes an occurrence more by that,
         and keeps its time."""
         nothing = [0] * len(task_keys)
-        rows = _rows(task_keys, expected, delays_ms or nothing, are_series or nothing)
-        return await self._move(RUN, rows, window_ms=self._timing.window_ms)
+        return await self._move(RUN, _rows(task_keys, expected, delays_ms or nothing, are_series or nothing))
 
     async def acknowledge(self, said: Sequence[Acknowledgement]) -> list[AcknowledgeAnswer]:
         """Note what receivers say of attempts that they took on."""
@@ -202,11 +197,11 @@ class Writes:
             lambda answer: each_of(AcknowledgeAnswer, answer, len(said)),
         )
 
-    async def _move(self, script: Script, tasks: Sequence[tuple[Any, ...]], **more: int) -> list[Standing]:
-        return await self._write(
-            script.bind(self.client.keys, tasks, group=GROUP, waiting=WAITING, **more, **self._numbered(script)),
-            lambda answer: each_of(Standing, answer, len(tasks)),
-        )
+    async def _move(self, script: Script, tasks: Sequence[tuple[Any, ...]]) -> list[Standing]:
+        return await self._write(self._bound(script, tasks), lambda answer: each_of(Standing, answer, len(tasks)))
+
+    def _bound(self, script: Script, rows: Sequence[Any]) -> Call:
+        return script.bind(self.client.keys, rows, note="", **self._more[script], **self._numbered(script))
 
     async def put(self, puts: Sequence[Put]) -> tuple[int, list[PutAnswer]]:
         """Enter or replace tasks under own keys; return Redis' ms, and what was done with each."""
@@ -246,22 +241,23 @@ class Writes:
             read_operation,
         )
 
-    async def advance(self, operation_id: str, after: Operation) -> Operation | None:
-        """Note how far an operation is after its next step; return how far it is then. If it is not the next step,
-        nothing is noted."""
-        return await self.client.run(
-            ADVANCE.bind(
-                self.client.keys,
-                operation=self.client.keys.operation(operation_id),
-                step=after.steps,
-                touched=after.touched,
-                looked_at=after.looked_at,
-                mark=after.mark,
-                cursor=after.cursor or "-",
-                expiry_s=OPERATION_S,
-            ),
-            read_operation,
+    async def step(self, script: Script, rows: Sequence[Any], step: Step) -> Operation | None:
+        """Do to tasks what a script of COUNTED does, as a step of an operation; return how far the operation is then.
+        If this is not its next step, nothing is done. `rows`: as the script has them, about a MiB at most."""
+        keys, after = self.client.keys, step.after
+        cursor = after.cursor or "-"
+        call = script.bind(
+            keys,
+            rows,
+            writer=keys.operation(step.operation_id),
+            batch=after.steps,
+            expiry_s=OPERATION_S if step.is_named else UNNAMED_S,
+            note=f"{COUNTED[script]} {after.touched} {after.looked_at} {after.mark} {cursor}",
+            **self._more[script],
         )
+        found = await self.client.run(call, lambda answer: read_operation(b"%d %b" % (after.steps, of(bytes)(answer))))
+        # Stale: others have gone on behind this step, or Redis has lost one before it.
+        return found or await self.operation(step.operation_id)
 
     async def purge(self) -> int:
         """Delete every task; return how many. Retention.clean takes out what is left of them in many indexes."""

@@ -181,6 +181,16 @@ class ShiftStep:
     by_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of an operation that does a verb to tasks: how far it is behind it (`after`), but for what the step
+    touches. `is_named`: whether a client may know the operation by its id."""
+
+    operation_id: str
+    after: Operation
+    is_named: bool = True
+
+
 class UpdateAnswer(Enum):
     """What an update did. It changes no task that was changed meanwhile, or that is dead if a delay was asked for."""
 

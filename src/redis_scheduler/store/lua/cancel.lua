@@ -1,18 +1,19 @@
 -- cancel: take tasks out, wherever they stand; afterwards none of them can be claimed.
--- KEYS   writer tasks due queue entries failures dead dead_bytes paused awaiting held counters types results segment...
---        type_index...
--- ARGV   batch# expiry_s group waiting result_ttl_ms# result_bytes# (of all summaries) types...
+-- KEYS   writer (of a step its operation) tasks due queue entries failures dead dead_bytes paused awaiting held
+--        counters types results segment... type_index...
+-- ARGV   batch# expiry_s note (include/writer.lua) group waiting result_ttl_ms# result_bytes# (of all summaries)
+--        types...
 -- each   key expected (the record that it must have; '' for any) result (the summary less when the task ended; '' keeps
 --        none) type_number
 -- Returns per task one code: C cancelled, D in delivery (the attempt under way may still arrive), N not found,
 --        X another record than expected: it stays.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
--- Full   only removals come before the writer's number, and without one there is nothing to remember.
+-- Full   only removals come before the writer's number: of a step that finds nothing that of the number before.
 --- include clock types writer foreign letters place results
 --- names
 
-local answer = applied(writer, batch)
+local answer = applied(writer, batch, note)
 if answer then
   return answer
 end
@@ -63,6 +64,11 @@ answer = table.concat(codes)
 if found then
   add_to_counter(counters, 'cancelled', cancelled)
   keep_results(kept, results, segment_of, counters, now, result_ttl_ms, result_bytes)
-  remember(writer, batch, answer, expiry_s)
+end
+if found or note ~= '' then
+  if not found then
+    redis.call('UNLINK', writer)
+  end
+  answer = remember(writer, batch, answer, expiry_s, note)
 end
 return answer

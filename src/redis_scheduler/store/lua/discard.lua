@@ -1,15 +1,15 @@
 -- discard: delete dead letters, and nothing that is alive again.
--- KEYS   writer tasks failures dead dead_bytes
--- ARGV   batch# expiry_s
+-- KEYS   writer (of a step its operation) tasks failures dead dead_bytes
+-- ARGV   batch# expiry_s note (include/writer.lua)
 -- each   key expected (the record that it must have; '' for any)
 -- Returns per task one code: C deleted, X another record than expected: it stays, N not found or not dead.
 -- Bounds 200 tasks a call, some six commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
--- Full   only removals come before the writer's number, and without one there is nothing to remember.
+-- Full   only removals come before the writer's number: of a step that finds nothing that of the number before.
 --- include writer foreign letters
 --- names
 
-local answer = applied(writer, batch)
+local answer = applied(writer, batch, note)
 if answer then
   return answer
 end
@@ -30,7 +30,10 @@ for at = first, #ARGV, width do
   answers[#answers + 1] = is_other and 'X' or is_dead and 'C' or 'N'
 end
 answer = table.concat(answers)
-if found then
-  remember(writer, batch, answer, expiry_s)
+if found or note ~= '' then
+  if not found then
+    redis.call('UNLINK', writer)
+  end
+  answer = remember(writer, batch, answer, expiry_s, note)
 end
 return answer

@@ -1,8 +1,8 @@
 -- pause: take tasks out of their way until they are resumed, with what tells when they come then; failed attempts stay.
 -- What is in delivery stays so, and what is dead. What waits for a retry may still be delivered by a worker that lost
 -- its lease.
--- KEYS   writer tasks due queue entries failures dead paused awaiting held
--- ARGV   batch# expiry_s group waiting window_ms#
+-- KEYS   writer (of a step its operation) tasks due queue entries failures dead paused awaiting held
+-- ARGV   batch# expiry_s note (include/writer.lua) group waiting window_ms#
 -- each   key expected (the record that it must have; '' for any)
 -- Returns per task one code, where it stood: S scheduled, F deferred, Q queued, W waiting, H held, L lost: it is paused
 --        now; P paused, D in delivery, A awaiting, X dead, C another record than expected, N not found: nothing was
@@ -12,7 +12,7 @@
 -- Full   ZREM of nothing is the first write.
 --- include clock writer ours place marks standing
 --- names
-local answer = applied(writer, batch)
+local answer = applied(writer, batch, note)
 if answer then
   return answer
 end
@@ -53,6 +53,4 @@ for at = first, #ARGV, width do
   end
   codes[#codes + 1] = code
 end
-answer = table.concat(codes)
-remember(writer, batch, answer, expiry_s)
-return answer
+return remember(writer, batch, table.concat(codes), expiry_s, note)

@@ -1,6 +1,6 @@
 -- replay: bring dead letters back to life with a new delay; their attempts start afresh.
--- KEYS   writer tasks due failures dead dead_bytes counters types bell type_index...
--- ARGV   batch# expiry_s types...
+-- KEYS   writer (of a step its operation) tasks due failures dead dead_bytes counters types bell type_index...
+-- ARGV   batch# expiry_s note (include/writer.lua) types...
 -- each   key expected (the record as it was) tail (the record less its due time) delay_ms (below 0: due_after.lua)
 --        type_number
 -- Returns '<now ms> ' and per task one code: U replayed, C changed meanwhile, N not found or not dead.
@@ -10,7 +10,7 @@
 --- include clock due_after types bell writer foreign letters
 --- names
 
-local answer = applied(writer, batch)
+local answer = applied(writer, batch, note)
 if answer then
   return answer
 end
@@ -27,7 +27,7 @@ for at = first, #ARGV, width do
   else
     -- After the first reads, since a foreign key may refuse those.
     if replayed == 0 then
-      remember(writer, batch, '', expiry_s)
+      remember(writer, batch, '', expiry_s, note)
     end
     redis.call('ZREM', dead, key)
     drop_letter(dead_bytes, key)
@@ -46,6 +46,4 @@ if replayed > 0 then
   add_to_counter(counters, 'replayed', replayed)
 end
 ring(bell, head_before_ms, earliest_ms)
-answer = string.format('%.0f ', now) .. table.concat(codes)
-remember(writer, batch, answer, expiry_s)
-return answer
+return remember(writer, batch, string.format('%.0f ', now) .. table.concat(codes), expiry_s, note)

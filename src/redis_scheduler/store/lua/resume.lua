@@ -1,7 +1,7 @@
 -- resume: let paused tasks come again: at their time, after what was left of a retry's delay, or at once where that is
 -- over. All others go on as they did.
--- KEYS   writer tasks due queue entries failures dead paused awaiting held sweep bell
--- ARGV   batch# expiry_s group waiting
+-- KEYS   writer (of a step its operation) tasks due queue entries failures dead paused awaiting held sweep bell
+-- ARGV   batch# expiry_s note (include/writer.lua) group waiting
 -- each   key expected (the record that it must have; '' for any)
 -- Returns per task one code, where it stood: P paused: it is in `due` now; S scheduled, F deferred, Q queued, W
 --        waiting, D in delivery, A awaiting, H held, X dead, L lost, C another record than expected, N not found:
@@ -11,7 +11,7 @@
 -- Full   ZREM of nothing is the first write.
 --- include clock bell writer foreign ours place marks standing deferral
 --- names
-local answer = applied(writer, batch)
+local answer = applied(writer, batch, note)
 if answer then
   return answer
 end
@@ -34,6 +34,4 @@ for at = first, #ARGV, width do
 end
 keep_longest()
 ring(bell, head_before_ms, earliest_ms)
-answer = table.concat(codes)
-remember(writer, batch, answer, expiry_s)
-return answer
+return remember(writer, batch, table.concat(codes), expiry_s, note)

@@ -1,8 +1,8 @@
 -- run: make tasks due now, or after a delay if they are not due before, also paused ones; failed attempts stay, and so
 -- does the due time in the record. What is in delivery stays so, and what is dead. A worker that lost its lease may
 -- still deliver what waits for a retry.
--- KEYS   writer tasks due queue entries failures dead paused awaiting held sweep bell
--- ARGV   batch# expiry_s group waiting window_ms#
+-- KEYS   writer (of a step its operation) tasks due queue entries failures dead paused awaiting held sweep bell
+-- ARGV   batch# expiry_s note (include/writer.lua) group waiting window_ms#
 -- each   key delay_ms (below 0: due_after.lua) expected (the record that it must have; '' for any) is_series# (1: it is
 --        told by a mark to make an occurrence more, also where it is queued)
 -- Returns per task one code, where it stood: S scheduled, F deferred, W waiting, P paused, L lost: it is due then; Q
@@ -13,7 +13,7 @@
 -- Full   ZREM of nothing is the first write.
 --- include clock due_after bell writer foreign ours place marks standing deferral
 --- names
-local answer = applied(writer, batch)
+local answer = applied(writer, batch, note)
 if answer then
   return answer
 end
@@ -49,6 +49,4 @@ for at = first, #ARGV, width do
 end
 keep_longest()
 ring(bell, head_before_ms, earliest_ms)
-answer = table.concat(codes)
-remember(writer, batch, answer, expiry_s)
-return answer
+return remember(writer, batch, table.concat(codes), expiry_s, note)
