@@ -1,8 +1,9 @@
 """Bulk: what does one thing done to many of a million tasks take, and what do others notice of it?
 
-The tasks are of ten types and a hundred hosts, one in ten has a key of its own; all are due tomorrow. Each operation
-follows its cursor to the end, at first only to count, again and again. Meanwhile others schedule, read and cancel tasks
-at a constant rate, and before and between the operations they do so alone.
+The tasks are of ten types, a hundred hosts and a hundred labels, one in ten has a key of its own; all are due tomorrow.
+Each operation follows its cursor to the end, at first only to count, again and again. Meanwhile others schedule, read
+and cancel tasks at a constant rate, and before and between the operations they do so alone. Then the tasks give way to
+as many dead letters, of two errors, which have died in the last twenty days, and what is done to these is timed, too.
 """
 
 import argparse
@@ -14,6 +15,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -21,15 +24,33 @@ from urllib.parse import urlencode
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a file
 
 from benchmarks import harness, report
+from redis_scheduler.process.process import process_name
 from redis_scheduler.settings import API
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.moves import Moved, Moves
 from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.script import Script
+from redis_scheduler.task.failure import LastFailure, encode_failure
 from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.listing import listing_of
+from redis_scheduler.task.options import Options
 from redis_scheduler.task.record import record_tail
+from redis_scheduler.task.timing import DEFAULT
+from tests.support.names import KEYS
 from tests.support.service import Client
 
 DAY_S = 86_400
-TYPES, HOSTS, OWN_KEYS = 10, 100, 10
-"""Of so many tasks one has each type, each host, and a key of its own."""
+TYPES, HOSTS, OWN_KEYS, LABELS, ERRORS = 10, 100, 10, 100, 10
+"""Of so many tasks one has each type, each host, a key of its own, each label, and the rarer error."""
+
+RARER, USUAL = "timed out", "answered 503"
+"""How dead letters died."""
+
+DIED_DAYS = 20
+"""They died in so many days, one as likely as the other."""
+
+NOTED_MS = 1
+"""Redis notes each command that takes longer."""
 
 CLIENTS = 4
 """So many do one thing to many at once, in one of the operations."""
@@ -40,10 +61,19 @@ ALONE_S = 3.0
 COUNTED_S = 3.0
 """For which an operation that only counts is sent again: of under a hundred requests of others p99 is the longest."""
 
+SLOW_MOST = 10_000
+"""So many commands are noted at most."""
+
+SLOW_SHOWN = 10
+"""So many are kept of an operation: the longest."""
+
 MARK_REQUEST_MS = 1_200
 MARK_REDIS_MS = 5
 MARK_OTHERS_MS = 5
 """So much longer than alone is p99 of others at most."""
+
+TIMES = {"due_after": "due", "due_before": "due", "died_before": "died"}
+"""How the table shows these filters, without their times."""
 
 Filters = dict[str, str]
 
@@ -57,22 +87,26 @@ class Operation:
     dry: bool = False
     at_once: int = 1
     """So many clients ask for it at the same time."""
+    of: str = "schedules"
+    """Or `dead`."""
 
     @property
     def name(self) -> str:
         """As the table shows it."""
-        shown = ", ".join(f"{name} {value}" for name, value in self.filters.items() if not name.startswith("due"))
-        due = "due" if any(name.startswith("due") for name in self.filters) else ""
-        clients = f"{self.at_once} at once" if self.at_once > 1 else ""
-        return f"{'count' if self.dry else self.verb}: {', '.join(filter(None, (shown, due, clients)))}"
+        shown = [f"{name} {value}" for name, value in self.filters.items() if name not in TIMES]
+        times = sorted({TIMES[name] for name in self.filters if name in TIMES})
+        clients = [f"{self.at_once} at once"] if self.at_once > 1 else []
+        verb = ("dead " if self.of == "dead" else "") + ("count" if self.dry else self.verb)
+        return f"{verb}: {', '.join([*shown, *times, *clients])}"
 
 
 def operations(now: float) -> list[Operation]:
     """Return what is measured, in this order: none counts on tasks that one before it has taken."""
     hour = {"due_after": _time(now + 1.5 * DAY_S), "due_before": _time(now + 1.5 * DAY_S + 3_600)}
     one_type, one_host, own = {"type": "type1"}, {"host": "host1.example"}, {"key_prefix": "own:1"}
+    label = {"label": "order=7"}
     return [
-        *(Operation("cancel", filters, True) for filters in (one_type, one_host, own, hour)),
+        *(Operation("cancel", filters, True) for filters in (one_type, one_host, own, hour, label)),
         Operation("cancel", hour | {"host": "host1.example"}, True, CLIENTS),
         Operation("pause", one_type),
         Operation("resume", one_type | {"state": "paused"}),
@@ -84,6 +118,28 @@ def operations(now: float) -> list[Operation]:
         Operation("cancel", one_host),
         Operation("cancel", one_type),
         Operation("cancel", hour),
+        Operation("cancel", label),
+    ]
+
+
+def dead_operations(now: float) -> list[Operation]:
+    """Return the same for dead letters."""
+
+    def of_dead(verb: str, filters: Filters, dry: bool = False) -> Operation:
+        return Operation(verb, filters, dry, of="dead")
+
+    label, other, error = {"label": "order=7"}, {"label": "order=8"}, {"error": RARER}
+    old = {"died_before": _time(now - (DIED_DAYS - 1) * DAY_S)}
+    older = {"died_before": _time(now - (DIED_DAYS - 0.5) * DAY_S)}
+    return [
+        *(of_dead("replay", filters, True) for filters in (label, error, old)),
+        of_dead("replay", label),
+        of_dead("replay", {"type": "type1", "rate": "1000"}),
+        of_dead("delete", other),
+        of_dead("replay", older),
+        of_dead("delete", old),
+        of_dead("replay", error | {"host": "host1.example"}),
+        of_dead("delete", error),
     ]
 
 
@@ -100,10 +156,36 @@ async def fill(redis: harness.Redis, count: int) -> None:
         key = f"own:{number}" if number % OWN_KEYS == 0 else new_task_key()
         name = f"type{number % TYPES}"
         webhook = f"http://host{number // TYPES % HOSTS}.example/orders/{number}"
-        data = b'{"order": "%08d", "status": "shipped"}' % number
-        return NewTask(key, round(1000 * ttl), record_tail(webhook, ttl, name, data), name)
+        data, options = b'{"order": "%08d", "status": "shipped"}' % number, Options(labels=_labels(number))
+        tail = record_tail(webhook, ttl, name, data, options)
+        return NewTask(key, round(1000 * ttl), tail, listing_of(name, options, None))
 
     await harness.seed(redis.url, count, task)
+
+
+def _labels(number: int) -> dict[str, str]:
+    return {"order": str(number % LABELS)}
+
+
+async def fill_dead(redis: harness.Redis, count: int, now: float) -> None:
+    """Enter as many dead letters."""
+    chance = random.Random(0)
+
+    def letter(number: int) -> Moved:
+        name, options = f"type{number % TYPES}", Options(labels=_labels(number))
+        webhook = f"http://host{number // TYPES % HOSTS}.example/orders/{number}"
+        tail = record_tail(webhook, 1, name, b'{"order": "%08d"}' % number, options)
+        died_ms = round(1000 * (now - chance.random() * DIED_DAYS * DAY_S))
+        failure = encode_failure(LastFailure(RARER if number % ERRORS == 0 else USUAL, 30))
+        return Moved(new_task_key(), died_ms, tail, "dead", died_ms, b"1 " + failure, listing_of(name, options, None))
+
+    client = RedisClient(redis.url, harness.SEED_TIMEOUT_S, KEYS)
+    try:
+        moves = Moves(client, process_name())
+        for first in range(0, count, DEFAULT.batch_limit):
+            await moves.restore([letter(number) for number in range(first, min(first + DEFAULT.batch_limit, count))])
+    finally:
+        await client.aclose()
 
 
 async def others(client: Client, rate: int, ended: asyncio.Event) -> list[float]:
@@ -161,7 +243,7 @@ async def work(client: Client, operation: Operation) -> dict[str, Any]:
             operation.filters | ({"dry_run": "true"} if operation.dry else {}) | ({"cursor": cursor} if cursor else {})
         )
         sent = time.perf_counter()
-        status, answer = await client.call("POST", f"/schedules/{operation.verb}?{urlencode(query)}")
+        status, answer = await client.call("POST", f"/{operation.of}/{operation.verb}?{urlencode(query)}")
         taken_ms.append(1000 * (time.perf_counter() - sent))
         assert status == 200, answer
         if not operation.dry:  # an operation counts all of it each time
@@ -176,16 +258,37 @@ async def work(client: Client, operation: Operation) -> dict[str, Any]:
     }
 
 
-async def watch(redis: harness.Redis) -> None:
-    """Have Redis note each command that holds it longer than the mark."""
-    await redis.raw.config_set("slowlog-log-slower-than", 1_000 * MARK_REDIS_MS)
+async def watch(redis: harness.Redis, over_ms: float = MARK_REDIS_MS) -> None:
+    """Have Redis note each command that holds it longer than the mark, or than so long."""
+    await redis.raw.config_set("slowlog-log-slower-than", round(1_000 * over_ms))
+    await redis.raw.config_set("slowlog-max-len", SLOW_MOST)
 
 
 async def held(redis: harness.Redis) -> list[float]:
-    """Return how long Redis was held by each command over the mark since the last time, in ms."""
-    rows = await redis.raw.slowlog_get(1_000)
+    """Return how long Redis was held by each command that it noted since the last time, in ms."""
+    return [ms for ms, _ in await slow(redis)]
+
+
+async def slow(redis: harness.Redis) -> list[tuple[float, str]]:
+    """Return the same with what held it: the name of a script, or of a command. The longest comes first."""
+    rows = await redis.raw.slowlog_get(SLOW_MOST)
     await redis.raw.slowlog_reset()
-    return sorted((row["duration"] / 1000 for row in rows), reverse=True)
+    return sorted(((row["duration"] / 1000, _named(row["command"])) for row in rows), reverse=True)
+
+
+def _named(command: bytes | str) -> str:
+    words = (command if isinstance(command, str) else command.decode(errors="replace")).split(maxsplit=3)
+    if words[:2] == ["EVAL", "--"]:  # a script that Redis does not know yet begins with its name
+        return words[2].removesuffix(":")
+    return next((name for name, sha in scripts().items() if words[1:2] == [sha]), words[0] if words else "")
+
+
+@cache
+def scripts() -> dict[str, str]:
+    """The name of each script, with its digest."""
+    files = resources.files("redis_scheduler.store").joinpath("lua").iterdir()
+    names = [file.name.removesuffix(".lua") for file in files if file.name.endswith(".lua")]
+    return {name: Script(name).sha for name in names}
 
 
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -193,33 +296,53 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     async with harness.redis_at(options.redis_url, folder) as redis:
         await fill(redis, options.tasks)
         await redis.settled()
-        await watch(redis)
+        await watch(redis, NOTED_MS)
         async with harness.service(redis.url, folder, [API]) as service:
             alone_ms: list[float] = []
-            rows = []
-            await held(redis)
-            for operation in operations(time.time()):
-                async with beside(service.client, options.rate, alone_ms):
-                    await asyncio.sleep(options.alone)
-                before, beside_ms = await held(redis), list[float]()
-                async with beside(service.client, options.rate, beside_ms):
-                    async with asyncio.TaskGroup() as tasks:
-                        send = counted if operation.dry else work
-                        asked = [tasks.create_task(send(service.client, operation)) for _ in range(operation.at_once)]
-                    found = max((one.result() for one in asked), key=lambda one: one["longest_ms"])
-                rows.append(
-                    {
-                        "operation": operation.name,
-                        **found,
-                        "others_ms": report.spread(beside_ms),
-                        "redis_held_ms": await held(redis),
-                        "redis_held_alone_ms": before,
-                    }
-                )
+            rows = await timed(operations(time.time()), redis, service.client, options, alone_ms)
+            status, answer = await service.client.call("POST", "/purge")
+            assert status == 200, answer
+            now = time.time()
+            await fill_dead(redis, options.tasks, now)
+            await redis.settled()
+            rows += await timed(dead_operations(now), redis, service.client, options, alone_ms)
             stats = await service.client.stats()
             assert stats["ledger_balanced"], stats
     found = {"operations": rows, "alone_ms": report.spread(alone_ms)}
     return {**found, "marks": marks(found), "versions": report.versions(redis.server)}
+
+
+async def timed(
+    wanted: Sequence[Operation],
+    redis: harness.Redis,
+    client: Client,
+    options: argparse.Namespace,
+    alone_ms: list[float],
+) -> list[dict[str, Any]]:
+    """Measure operations one after another; add what others took alone before each."""
+    rows = []
+    await held(redis)
+    for operation in wanted:
+        async with beside(client, options.rate, alone_ms):
+            await asyncio.sleep(options.alone)
+        before, beside_ms = await held(redis), list[float]()
+        async with beside(client, options.rate, beside_ms):
+            async with asyncio.TaskGroup() as tasks:
+                send = counted if operation.dry else work
+                asked = [tasks.create_task(send(client, operation)) for _ in range(operation.at_once)]
+            found = max((one.result() for one in asked), key=lambda one: one["longest_ms"])
+        commands = await slow(redis)
+        rows.append(
+            {
+                "operation": operation.name,
+                **found,
+                "others_ms": report.spread(beside_ms),
+                "redis_held_ms": [ms for ms, _ in commands[:SLOW_SHOWN]],
+                "redis_held_by": [name for _, name in commands[:SLOW_SHOWN]],
+                "redis_held_alone_ms": before[:SLOW_SHOWN],
+            }
+        )
+    return rows
 
 
 def marks(found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -234,7 +357,7 @@ def marks(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 def marks_beside(held_ms: float, later_ms: float) -> list[dict[str, Any]]:
     """Return the marks of the command that held Redis longest, and of what p99 of others is above theirs alone."""
-    held = f"Redis held by one command <= {MARK_REDIS_MS} ms (0: none held longer)"
+    held = f"Redis held by one command <= {MARK_REDIS_MS} ms (0: none was noted)"
     later = f"p99 of others <= {MARK_OTHERS_MS} ms above alone"
     return [
         report.mark(held, held_ms, held_ms <= MARK_REDIS_MS),
@@ -270,7 +393,7 @@ def row(one: dict[str, Any]) -> Sequence[str]:
         one["operation"],
         *counts,
         *_others(one["others_ms"]),
-        f"{len(held_ms)}, {held_ms[0]:.1f} ms" if held_ms else "",
+        f"{held_ms[0]:.1f} ms, {one['redis_held_by'][0]}" if held_ms else "",
     )
 
 
@@ -284,7 +407,7 @@ def main() -> None:
     parser.add_argument("--rate", type=harness.positive, default=100, help="requests of others a second")
     parser.add_argument("--alone", type=float, default=ALONE_S, help="seconds of others alone before each operation")
     options = parser.parse_args()
-    harness.run(options, measure, show, 300 + options.tasks / 1_000)
+    harness.run(options, measure, show, 300 + options.tasks / 500)
 
 
 if __name__ == "__main__":

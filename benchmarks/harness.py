@@ -41,7 +41,7 @@ from tests.support.waiting import wait_until
 
 OWN_KEYS = (
     *(KEYS.tasks, KEYS.due, KEYS.queue, KEYS.entries, KEYS.failures),
-    *(KEYS.dead, KEYS.paused, KEYS.counters, KEYS.types, KEYS.sweep),
+    *(KEYS.dead, KEYS.dead_bytes, KEYS.paused, KEYS.counters, KEYS.types, KEYS.sweep),
 )
 POLL_S = 0.05
 """Between two questions to the receiver: rare enough to cost it nothing that shows."""
