@@ -240,7 +240,7 @@ async def test_what_is_done_to_many_leaves_alerts_to_those_who_see_them(
 
 async def test_no_caller_schedules_with_the_type_of_alerts(api: Client) -> None:
     body = {"webhook": ALERT_PLACE, "ttl": 900}
-    rule = "type: must be another than schedule-alert, which the service's own alerts have"
+    rule = 'type: must be another than that of the service\'s own alerts, got "schedule-alert"'
     for method, path, given in (
         ("POST", "/schedule?type=schedule-alert", body),
         ("PUT", "/schedule/own:1?type=schedule-alert", body),

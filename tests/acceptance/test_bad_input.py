@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.errors import Code
+from redis_scheduler.task.given import quoted
 from tests.support.service import TOKEN, Client, Process
 from tests.support.written import written
 
@@ -111,7 +111,7 @@ async def test_a_time_that_is_none_is_told_with_its_rule(api: Client, raw: redis
 
 async def test_a_task_has_one_due_time(api: Client, raw: redis.asyncio.Redis) -> None:
     key = await api.schedule(GOOD["webhook"], 60)  # type: ignore[arg-type]  # it is text
-    both = (400, "at: must not be given beside ttl: a task has one due time")
+    both = (400, f'at: must not be given beside ttl: a task has one due time, got "{TIME}"')
     assert await refused(api, raw, "POST", "/schedule", json=GOOD | {"at": TIME}) == both
     assert await refused(api, raw, "PATCH", f"/schedule/{key}", json={"ttl": 1, "at": TIME}) == both
 
@@ -326,11 +326,14 @@ async def test_what_was_given_is_told_up_to_a_length(api: Client, raw: redis.asy
 
 async def test_a_field_that_is_given_twice_changes_nothing(api: Client, raw: redis.asyncio.Redis) -> None:
     body = b'{"webhook":"http://127.0.0.1:9/","ttl":60,"\\u0074tl":5}'
-    assert await refused(api, raw, "POST", "/schedule", data=body, headers=JSON) == (400, "ttl: is given twice")
+    assert await refused(api, raw, "POST", "/schedule", data=body, headers=JSON) == (
+        400,
+        "ttl: is given twice, got 60 and 5",
+    )
     key = await api.schedule(GOOD["webhook"], 60)  # type: ignore[arg-type]  # it is text
     before = await raw_get(api, f"/schedule/{key}")
     options: dict[str, Any] = {"data": b'{"data":1,"data":1}', "headers": JSON}
-    assert await refused(api, raw, "PATCH", f"/schedule/{key}", **options) == (400, "data: is given twice")
+    assert await refused(api, raw, "PATCH", f"/schedule/{key}", **options) == (400, "data: is given twice, got 1 and 1")
     assert await raw_get(api, f"/schedule/{key}") == before
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from redis_scheduler.api.diagnosis import SHOWN_LENGTH
+from redis_scheduler.task.given import SHOWN_LENGTH
 from tests.support.service import Client
 from tests.support.shards import keys_of
 

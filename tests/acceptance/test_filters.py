@@ -1,11 +1,12 @@
 """GET /schedules with filters: each alone and together, over pages, and what is refused."""
 
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.task.given import quoted
 from tests.support.service import Client
 from tests.support.tokens import make_token
 
@@ -131,6 +132,9 @@ async def test_a_wrong_filter_is_refused(query: str, field: str, code: str, told
     status, content = await api.call("GET", f"/schedules?{query}")
     assert (status, content["field"], content["code"]) == (400, field, code)
     assert told in content["error"]
+    if code != "unknown-parameter":
+        given = [quoted(value) for name, value in parse_qsl(query, keep_blank_values=True) if name == field]
+        assert content["error"].endswith(f", got {' and '.join(given)}")
 
 
 async def test_a_plus_in_a_time_needs_no_escape(api: Client) -> None:

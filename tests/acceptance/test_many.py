@@ -3,6 +3,7 @@
 import asyncio
 from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -105,6 +106,8 @@ async def test_what_is_wrong_is_refused_and_nothing_is_done(
     status, content = await api.call("POST", f"/schedules/{path}")
     assert (status, content.get("field")) == (400, field)
     assert told in content["error"]
+    if field is not None and content["code"] != "unknown-parameter":
+        assert content["error"].endswith(f', got "{dict(parse_qsl(path.partition("?")[2]))[field]}"')
     assert [info["state"] for info in await listed(api)] == ["scheduled"]
 
 

@@ -311,7 +311,7 @@ async def test_an_import_takes_no_task_that_the_api_would_not(
         "line 2: timeout: must be at most MAX_TIMEOUT, which is 600, got 601",
         "line 3: on_failure.timeout: must be at most MAX_TIMEOUT, which is 600, got 601",
         *[f"line {number}: {deeper}" for number in (4, 5)],
-        "line 6: ttl: is given twice",
+        "line 6: ttl: is given twice, got 600.0 and 2",
     ]
     assert result.stdout.startswith("Imported 2 tasks;")
     await raw.flushall()

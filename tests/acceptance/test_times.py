@@ -143,7 +143,7 @@ async def test_a_text_that_is_no_time_is_refused_alike_by_each_field(
     for method, path, name in FILTERED:
         status, content = await api.call(method, path, params={name: text})
         assert (status, content.get("field")) == (400, name), (path, content)
-        said = "must be given once, and not empty" if not text else f"{TIME_RULE}, got {shown(text)}"
+        said = 'must be given once, and not empty, got ""' if not text else f"{TIME_RULE}, got {shown(text)}"
         assert content["error"] == f"{name}: {said}"
     for line, field in lines(text):
         with pytest.raises(InvalidRequest) as error:

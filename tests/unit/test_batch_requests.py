@@ -45,7 +45,7 @@ async def test_tasks_come_in_their_order_with_their_types() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (with_(method='"GET"', data="1"), ".method: GET sends no body"),
+        (with_(method='"GET"', data="1"), ".method: GET sends no body: leave out data, body and body_base64, got GET"),
         (with_(ttl='"5m"'), '.ttl: must be a number of seconds from 0 to 315360000 (ten years), got "5m"'),
         (with_(ttl="-1"), ".ttl: must be a number of seconds from 0 to 315360000 (ten years), got -1"),
         (with_(ttl=""), ".ttl: is missing; it must be a number of seconds from 0 to 315360000 (ten years)"),
@@ -67,12 +67,12 @@ async def test_tasks_come_in_their_order_with_their_types() -> None:
         (with_(key="5"), ".key: must be 1 to 128 letters, digits, _, - or :, got 5"),
         (with_(key='"' + "k" * 129 + '"'), ".key: must be 1 to 128"),
         (with_(key='"abcdefghijklmnopqrstuA"'), ".key: has the form of the keys that the service makes"),
-        (with_(key='"a"')[:-1] + ',"key":"b"}', ".key: is given twice"),
+        (with_(key='"a"')[:-1] + ',"key":"b"}', '.key: is given twice, got "a" and "b"'),
         (with_(color="1"), f".color: is an unknown field; {KNOWN}"),
         (with_(tasks="[]"), f".tasks: is an unknown field; many tasks are given to POST /schedules; {KNOWN}"),
         (with_(url="1"), f".url: is an unknown field; the address is `webhook`; {KNOWN}"),
-        (GOOD[:-1] + ',"ttl":2}', ".ttl: is given twice"),
-        (with_(type='"a"')[:-1] + ',"type":"b"}', ".type: is given twice"),
+        (GOOD[:-1] + ',"ttl":2}', ".ttl: is given twice, got 1 and 2"),
+        (with_(type='"a"')[:-1] + ',"type":"b"}', '.type: is given twice, got "a" and "b"'),
         ("{}", ".webhook: is missing; it must be an absolute http or https URL"),
         ("5", ": must be a JSON object, got 5"),
         ("null", ": must be a JSON object, got null"),
@@ -93,7 +93,7 @@ async def test_a_fault_is_told_with_the_number_of_its_task(text: str, said: str,
 
 async def test_an_own_key_is_that_of_one_task() -> None:
     error = await refusal_of(batch_of(GOOD, with_(key='"a"'), with_(key='"b"'), with_(key='"a"')))
-    assert str(error) == "tasks[3].key: is that of tasks[1], too"
+    assert str(error) == 'tasks[3].key: is that of tasks[1], too, got "a"'
 
 
 async def test_a_task_is_refused_however_deep_it_is() -> None:
@@ -115,7 +115,7 @@ async def test_a_task_is_refused_however_deep_it_is() -> None:
         *[(batch_of(*[GOOD] * count), f"{RULE}, got {count}") for count in (1001, 2000)],
         (batch_of(*[GOOD] * 2001), f"{RULE}, got more than 2000"),
         (batch_of(*["0"] * 300_000), f"{RULE}, got more than 2000"),
-        (b'{"tasks":[],"tasks":[]}', "tasks: is given twice"),
+        (b'{"tasks":[],"tasks":[]}', "tasks: is given twice, got [] and []"),
         (GOOD.encode(), "webhook: is an unknown field; what POST /schedule takes is given for each task, in the list"),
         (b'{"tasks":[' + GOOD.encode(), "The body is not JSON: it ends too early"),
         (b'{"tasks":[' + GOOD.encode() + b",]}", "The body is not JSON: trailing comma in array"),

@@ -78,12 +78,12 @@ def test_callbacks_are_nested_eight_deep_and_no_deeper(name: str, is_update: boo
         for body in (body_of(**{name: nested(9, innermost, name)}), body_of(**{name: nested(60, innermost, name)})):
             error = refused(body, is_update)
             assert (error.field, error.code) == (".".join([name] * 9), Code.TOO_DEEP)
-            assert str(error) == f"{error.field}: must not be given here: callbacks are nested at most 8 deep"
+            assert str(error) == f"{error.field}: must not be given here: callbacks are nested at most 8 deep, got 9"
 
 
 RULE = 'must be an object: the body of a task, such as {"webhook": URL}, got '
 REFUSED: list[tuple[Any, str, str]] = [
-    *[(value, "", f"{RULE}{shown}") for value, shown in ((1, "1"), ("x", '"x"'), ([], "an array"), (True, "true"))],
+    *[(value, "", f"{RULE}{shown}") for value, shown in ((1, "1"), ("x", "a text"), ([], "an array"), (True, "true"))],
     ({}, "webhook", "is missing; it must be an absolute http or https URL"),
     ({"ttl": 1}, "webhook", "is missing; it must be an absolute http or https URL"),
     ({"webhook": None}, "webhook", "must be an absolute http or https URL, got null"),

@@ -1,5 +1,6 @@
 """Retry options that contradict each other, and what a policy says besides when a task comes again (test_retry)."""
 
+import json
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from redis_scheduler.task.policy import Policy, contradiction, contradiction_wit
         (
             {"retry_times": (1,), "retry_backoff": "fixed"},
             "retry_backoff",
-            "cannot be given beside retry_times, which says how often and when a task is retried, got fixed",
+            'cannot be given beside retry_times, which says how often and when a task is retried, got "fixed"',
         ),
         (
             {"retry_times": (1,), "retry_max": 3},
@@ -52,7 +53,7 @@ from redis_scheduler.task.policy import Policy, contradiction, contradiction_wit
         (
             {"retry_time": 0, "retry_backoff": "linear"},
             "retry_backoff",
-            "has no effect with a retry_time of 0, got linear",
+            'has no effect with a retry_time of 0, got "linear"',
         ),
         ({"retry_time": 0, "retry_jitter": 0.5}, "retry_jitter", "has no effect on delays of 0, got 0.5"),
         ({"retry_times": (0, 0), "retry_jitter": 1}, "retry_jitter", "has no effect on delays of 0, got 1"),
@@ -76,8 +77,8 @@ from redis_scheduler.task.policy import Policy, contradiction, contradiction_wit
             "retry_for",
             "has no effect beside an expire of 60: no attempt is made after that, got 60",
         ),
-        ({"final_statuses": "410-404"}, "final_statuses", "has a range that is empty, 410-404, got 410-404"),
-        ({"retries": 0, "final_statuses": "410"}, "final_statuses", "has no effect with retries 0, got 410"),
+        ({"final_statuses": "410-404"}, "final_statuses", 'has a range that is empty, 410-404, got "410-404"'),
+        ({"retries": 0, "final_statuses": "410"}, "final_statuses", 'has no effect with retries 0, got "410"'),
     ],
 )
 def test_options_that_contradict_each_other_or_have_no_effect_are_named(
@@ -122,7 +123,7 @@ GROWING, BOUNDED = Policy(5, 60_000, "exponential"), Policy(5, 1_000, for_ms=100
                 NO_RETRIES,
                 {name: value},
                 name,
-                f"has no effect with the service's RETRIES=0; give retries, too, got {value}",
+                f"has no effect with the service's RETRIES=0; give retries, too, got {json.dumps(value)}",
             )
             for name, value in (("retry_time", 5), ("retry_jitter", 0.5), ("final_statuses", "410"))
         ],
@@ -130,7 +131,7 @@ GROWING, BOUNDED = Policy(5, 60_000, "exponential"), Policy(5, 1_000, for_ms=100
             AT_ONCE,
             {"retry_backoff": "linear"},
             "retry_backoff",
-            "has no effect with the service's RETRY_TIME=0; give retry_time, too, got linear",
+            'has no effect with the service\'s RETRY_TIME=0; give retry_time, too, got "linear"',
         ),
         (
             AT_ONCE,
@@ -163,7 +164,7 @@ GROWING, BOUNDED = Policy(5, 60_000, "exponential"), Policy(5, 1_000, for_ms=100
             BOUNDED,
             {"retry_times": (101, 1)},
             "retry_times",
-            "must begin with at most RETRY_FOR, which is 100, or no retry is ever made, got an array",
+            "must begin with at most RETRY_FOR, which is 100, or no retry is ever made, got [101,1]",
         ),
     ],
 )

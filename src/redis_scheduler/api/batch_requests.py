@@ -17,6 +17,7 @@ from redis_scheduler.api import reading, requests
 from redis_scheduler.api.bodies import BatchItem
 from redis_scheduler.api.diagnosis import examined, list_text
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused
+from redis_scheduler.task.given import quoted
 from redis_scheduler.task.json_text import without_halves
 
 BATCH_MOST = 1_000
@@ -63,7 +64,7 @@ async def batch_request(body: bytes) -> list[BatchItem]:
         with of_task(index):
             items.append(item := _item(text))
             if item.key is not UNSET and (other := own_keys.setdefault(item.key, index)) != index:
-                raise InvalidField("key", f"is that of tasks[{other}], too", Code.CONTRADICTION)
+                raise InvalidField("key", f"is that of tasks[{other}], too, got {quoted(item.key)}", Code.CONTRADICTION)
             if reading.may_be_deep(text):
                 await reading.check_nesting(text)
     return items
@@ -74,8 +75,8 @@ def refuse_own_keys(items: list[BatchItem]) -> None:
     for index, item in enumerate(items):
         if item.key is not UNSET:
             with of_task(index):
-                error = "must not be given beside an Idempotency-Key: who has keys of one's own needs none"
-                raise InvalidField("key", error, Code.CONTRADICTION)
+                error = "must not be given beside an Idempotency-Key: who has keys of one's own needs none, got "
+                raise InvalidField("key", error + quoted(item.key), Code.CONTRADICTION)
 
 
 @contextmanager

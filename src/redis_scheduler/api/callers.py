@@ -14,12 +14,13 @@ from starlette.types import Scope
 
 from redis_scheduler.api.batcher import Batcher
 from redis_scheduler.api.bodies import UpdateRequest
-from redis_scheduler.api.diagnosis import quoted, within
+from redis_scheduler.api.diagnosis import within
 from redis_scheduler.errors import Code, InvalidField, RequestRefused, StoreUnavailable
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.token import FORM, RIGHTS, Right, Token
 from redis_scheduler.store.tokens import TOKENS_MOST, Tokens
 from redis_scheduler.task.alert import ALERT_TYPE
+from redis_scheduler.task.given import quoted
 from redis_scheduler.task.options import CALLBACKS, Options
 from redis_scheduler.task.record import DEFAULT_TYPE
 from redis_scheduler.task.summary import Summary
@@ -229,9 +230,11 @@ def refuse_other_type(caller: Caller, name: str) -> None:
         raise InvalidField("type", error, Code.OTHER_TYPE)
 
 
-def taken_key() -> InvalidField:
+def taken_key(key: str) -> InvalidField:
     """Return the 403 for the own key of a task of a type that is not the caller's."""
-    return InvalidField("key", "is that of a task of another type than the token's", Code.OTHER_TYPE)
+    return InvalidField(
+        "key", f"is that of a task of another type than the token's, got {quoted(key)}", Code.OTHER_TYPE
+    )
 
 
 def refuse_others(caller: Caller, type_name: str | None, wanted: Options | UpdateRequest) -> None:

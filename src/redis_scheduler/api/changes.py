@@ -12,6 +12,7 @@ from redis_scheduler.store.limiting import limit_named, limit_of
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.written import Change
+from redis_scheduler.task.given import shown
 from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import changed
 from redis_scheduler.task.record import UNREADABLE, newer_error, record_tail
@@ -45,8 +46,8 @@ def change_of(stored: Stored, wanted: UpdateRequest, now_ms: int = 0, caller: Ca
         if is_moved:
             ttl, delay_ms = requests.when(wanted)
     elif isinstance(repetition, Occurrence):
-        problem = f"must not be given to an occurrence: its series, {repetition.series}, makes the next"
-        raise InvalidField("repeat", problem, Code.CONTRADICTION)
+        problem = f"must not be given to an occurrence: its series, {repetition.series}, makes the next, got "
+        raise InvalidField("repeat", problem + shown(options.repeat), Code.CONTRADICTION)
     elif is_moved or wanted.repeat is not UNSET:
         ttl, delay_ms = first_of(options.repeat, wanted, now_ms)
         if isinstance(repetition, Progress):

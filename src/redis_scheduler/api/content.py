@@ -8,9 +8,10 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from redis_scheduler.api.bodies import ScheduleRequest, UpdateRequest
-from redis_scheduler.api.diagnosis import RULES, quoted
+from redis_scheduler.api.diagnosis import RULES
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.task.content import CONTENTS, Content
+from redis_scheduler.task.given import quoted, shown
 from redis_scheduler.task.options import NAMES, PROBLEMS, Callback, Options
 from redis_scheduler.task.record import Record
 from redis_scheduler.task.repeat import Repeat
@@ -36,7 +37,9 @@ def check_sent(request: ScheduleRequest | UpdateRequest) -> None:
     check_values(request)
     given = [name for name in CONTENTS if getattr(request, name) is not UNSET]
     if len(given) > 1:
-        raise InvalidField(given[1], f"must not be given beside {given[0]}: a request has one body", Code.CONTRADICTION)
+        got = shown(getattr(request, given[1]))
+        problem = f"must not be given beside {given[0]}: a request has one body, got {got}"
+        raise InvalidField(given[1], problem, Code.CONTRADICTION)
     if request.body_base64:
         try:
             b64decode(request.body_base64, validate=True)
@@ -48,7 +51,8 @@ def check_sent(request: ScheduleRequest | UpdateRequest) -> None:
 def check_method(options: Options, data: bytes | None) -> None:
     """Raise InvalidField for a method that does not send the content."""
     if options.method == "GET" and data is not None:
-        raise InvalidField("method", "GET sends no body: leave out data, body and body_base64", Code.CONTRADICTION)
+        problem = "GET sends no body: leave out data, body and body_base64, got GET"
+        raise InvalidField("method", problem, Code.CONTRADICTION)
 
 
 def content_of(request: ScheduleRequest | UpdateRequest) -> tuple[Content, bytes | None]:

@@ -7,11 +7,12 @@ Each member is read by itself. Half a surrogate pair, which the decoder refuses,
 import contextlib
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
+from msgspec import Raw
 
 from redis_scheduler.api.bodies import PREVIEW_MOST
 from redis_scheduler.api.hints import hint_of
@@ -19,30 +20,18 @@ from redis_scheduler.api.host_bodies import LIMIT_RULES
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest
 from redis_scheduler.task import options, repeat
 from redis_scheduler.task.due import TIME_LENGTH, TIME_RULE, is_time
+from redis_scheduler.task.given import LOOKED_AT, NO_CHARACTER, bounded, quoted, shown
 from redis_scheduler.task.json_text import without_halves
 from redis_scheduler.task.key import OWN_KEY_LENGTH
 from redis_scheduler.task.options import CALLBACKS_DEEP, Callback
 from redis_scheduler.task.repeat import Repeat
 from redis_scheduler.task.timing import TEN_YEARS_S
-from redis_scheduler.task.webhook import WEBHOOK_LENGTH
 
 Body = TypeVar("Body")
 
-SHOWN_LENGTH = 60
-"""An error repeats so many characters of what a client sent."""
-
-NAME_LENGTH = 400
-"""An error looks at no more of what it repeats: more than it shows, with all escapes."""
-
-WEBHOOK_TEXT_LENGTH = 6 * WEBHOOK_LENGTH + 2
-"""The text of the longest webhook whose every character is an escape, with its quotes, has no more characters."""
-
 TIME_TEXT_LENGTH = 6 * TIME_LENGTH + 2
-"""The same of the longest time."""
+"""The text of the longest time whose every character is an escape, with its quotes, has no more characters."""
 TYPE_LENGTH = 100
-
-NO_CHARACTER = "\ufffd"
-_HALVES = re.compile("[\ud800-\udfff]")
 
 OBJECT_LENGTH = 65_536
 """More characters than an object has that is the value of an option."""
@@ -67,11 +56,22 @@ RULES = {
 _MAIN = ("webhook", "ttl", "data")
 """The fields of every task; each is read in a way of its own."""
 
+_MAY_BE_SECRET = ("webhook", "headers", "on_success", "on_failure")
+"""Of texts, lists and objects that these are given, errors say only what they are."""
 
-class _Name(str):
-    """The name of a member, which is checked as soon as it is read."""
+
+class MemberName(str):
+    """The name of a member. Two with the same text are not equal: what is given twice keeps both values."""
 
     __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+decode_members = msgspec.json.Decoder(dict[MemberName, Raw], dec_hook=lambda _, name: MemberName(name)).decode
+"""Reads all members of an object."""
 
 
 def examined(body: bytes, shape: type[Body], depth: int = 0) -> Body:
@@ -100,19 +100,8 @@ def list_text(body: bytes, name: str, rule: str) -> bytes:
     if text is None:
         raise InvalidField(name, f"is missing; it {rule}", Code.MISSING_FIELD)
     if not text.startswith(b"["):
-        raise InvalidField(name, f"{rule}, got {_given(text[:NAME_LENGTH].decode(errors='ignore'))}")
+        raise InvalidField(name, f"{rule}, got {_kind_of(text) or shown(Raw(text))}")
     return text
-
-
-def bounded(text: str) -> str:
-    """Return the beginning of what a client sent."""
-    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}…"
-
-
-def quoted(text: str) -> str:
-    """Return the beginning of a text that a client sent, in quotes, control characters escaped. Half a surrogate pair,
-    which no answer can hold, is shown as NO_CHARACTER."""
-    return json.dumps(_HALVES.sub(NO_CHARACTER, bounded(text)), ensure_ascii=False)
 
 
 def _unknown(name: str, known: Collection[str]) -> InvalidRequest:
@@ -126,8 +115,6 @@ def _unknown(name: str, known: Collection[str]) -> InvalidRequest:
 def _value(name: str, text: str, kind: Any, depth: int) -> Any:
     match name:
         case "webhook" if text.startswith('"'):
-            if len(text) > WEBHOOK_TEXT_LENGTH:
-                raise InvalidField("webhook", f"must be at most {WEBHOOK_LENGTH} characters")
             return json.loads(text)
         case "ttl" if text[0] in "-0123456789":
             seconds = float(text)
@@ -136,7 +123,7 @@ def _value(name: str, text: str, kind: Any, depth: int) -> Any:
         case "at" if text.startswith('"') and len(text) <= TIME_TEXT_LENGTH and is_time(time := json.loads(text)):
             return time
         case "data":
-            return msgspec.Raw(text.encode())
+            return Raw(text.encode())
         case "repeat" if text.startswith("{"):
             return _part(name, text, Repeat)
         case "on_success" | "on_failure" if text.startswith("{"):
@@ -150,13 +137,13 @@ def _value(name: str, text: str, kind: Any, depth: int) -> Any:
                 _check_texts(name, text)
             if name == "retry_times" and text.startswith("[") and len(text) <= OBJECT_LENGTH:
                 raise InvalidField(name, f"{RULES[name]}, got {_given_list(text, kind)}")
-    raise InvalidField(name, f"{RULES[name]}, got {_given(text)}")
+    raise InvalidField(name, f"{RULES[name]}, got {told(name, text[:LOOKED_AT].encode())}")
 
 
 def check_depth(name: str, depth: int) -> None:
     """Raise InvalidField for a callback that stands in too many others."""
     if depth >= CALLBACKS_DEEP:
-        problem = f"must not be given here: callbacks are nested at most {CALLBACKS_DEEP} deep"
+        problem = f"must not be given here: callbacks are nested at most {CALLBACKS_DEEP} deep, got {depth + 1}"
         raise InvalidField(name, problem, Code.TOO_DEEP)
 
 
@@ -175,45 +162,54 @@ def within(name: str) -> Iterator[None]:
         raise InvalidRequest(error.code, f"{name}.{error}", f"{name}.{error.field}") from error
 
 
+def told(name: str, value: bytes) -> str:
+    """Return a member's value, valid JSON, as an error shows it: of one that may be secret, what it is."""
+    kind = _kind_of(value) or ("a text" if value.startswith(b'"') else None)
+    return kind if kind and name in _MAY_BE_SECRET else shown(Raw(value))
+
+
+def _kind_of(text: bytes) -> str | None:
+    return {b"{": "an object", b"[": "an array"}.get(text[:1])
+
+
+def refuse_repeated(pairs: Iterable[tuple[str, bytes]], parent: str | None = None) -> None:
+    """Raise InvalidField where a member is given twice: of the body, or of the object that is its member `parent`."""
+    seen: dict[str, bytes] = {}
+    for name, value in pairs:
+        if name in seen:
+            both = f"{told(parent or name, seen[name])} and {told(parent or name, value)}"
+            which = f"{quoted(_STAND_INS.sub(NO_CHARACTER, name))} " if parent else ""
+            raise InvalidField(parent or bounded(name), f"{which}is given twice, got {both}", Code.REPEATED_FIELD)
+        seen[name] = value
+
+
 def _check_object(name: str, text: str) -> None:
     """Raise InvalidField for an object in which a member is given twice. Longer ones than any option has are not looked
     through."""
-
-    def check(pairs: list[tuple[str, Any]]) -> None:
-        if len({member for member, _ in pairs}) < len(pairs):
-            members = [member for member, _ in pairs]
-            twice = next(member for number, member in enumerate(members) if member in members[:number])
-            raise InvalidField(name, f"{quoted(twice)} is given twice", Code.REPEATED_FIELD)
-
     if text.startswith("{") and len(text) <= OBJECT_LENGTH:
-        json.loads(text, object_pairs_hook=check)
+        members = decode_members(without_halves(text.encode()))
+        refuse_repeated([(str(member), bytes(value)) for member, value in members.items()], name)
 
 
 def _check_texts(name: str, text: str) -> None:
     """Raise InvalidField for a member of an object that is no text."""
-    for member, raw in msgspec.json.decode(without_halves(text.encode()), type=dict[str, msgspec.Raw]).items():
-        given = bytes(raw).decode()
-        if not given.startswith('"'):
-            raise InvalidField(
-                name, f"{quoted(_STAND_INS.sub(NO_CHARACTER, member))} must be a text, got {_given(given)}"
-            )
+    for member, raw in msgspec.json.decode(without_halves(text.encode()), type=dict[str, Raw]).items():
+        given = bytes(raw)
+        if not given.startswith(b'"'):
+            shown_name = quoted(_STAND_INS.sub(NO_CHARACTER, member))
+            raise InvalidField(name, f"{shown_name} must be a text, got {told(name, given)}")
 
 
 def _given_list(text: str, kind: Any) -> str:
     """Return a valid JSON array as an error shows it: how long it is, and which member alone would be refused."""
-    members = msgspec.json.decode(without_halves(text.encode()), type=list[msgspec.Raw])
-    shown = f"an array of {len(members)}"
+    members = msgspec.json.decode(without_halves(text.encode()), type=list[Raw])
+    length = f"an array of {len(members)}"
     for index, member in enumerate(members):
         try:
             msgspec.json.decode(b"[%b]" % member, type=kind)
         except msgspec.DecodeError:
-            return f"{shown} with {_given(bytes(member).decode())} at index {index}"
-    return shown
-
-
-def _given(text: str) -> str:
-    """Return a valid JSON text as an error shows it."""
-    return {"{": "an object", "[": "an array"}.get(text[0]) or bounded(text)
+            return f"{length} with {shown(member)} at index {index}"
+    return length
 
 
 def _members(body: bytes, known: Collection[str]) -> dict[str, bytes]:
@@ -233,32 +229,35 @@ def _members(body: bytes, known: Collection[str]) -> dict[str, bytes]:
             _refuse(body, str(another))
 
 
-def _read(body: bytes, shown: bytes, known: Collection[str]) -> dict[str, bytes]:
-    """Return the members of a body; the decoder sees it as `shown`. Raises InvalidRequest, or the decoder's error."""
+def _read(body: bytes, whole: bytes, known: Collection[str]) -> dict[str, bytes]:
+    """Return the members of a body; the decoder sees it as `whole`. Raises InvalidRequest, or the decoder's error."""
     names: list[str] = []
 
-    def take(_kind: type[_Name], name: str) -> _Name:
+    def take(_kind: type[MemberName], name: str) -> MemberName:
         if name not in known:
-            raise _unknown(name[:NAME_LENGTH], known)
-        if name in names:
-            raise InvalidField(name, "is given twice", Code.REPEATED_FIELD)
+            raise _unknown(name[:LOOKED_AT], known)
         names.append(name)
-        return _Name(name)
+        if len(names) > len(known) + 1:  # a million members are not kept
+            often = max(names, key=names.count)
+            raise InvalidField(often, f"is given {names.count(often)} times", Code.REPEATED_FIELD)
+        return MemberName(name)
 
-    buffer = bytearray(shown)
+    buffer = bytearray(whole)
     text = body.strip(_SPACES)
     if not text.startswith(b"{"):
-        msgspec.json.decode(buffer, type=msgspec.Raw)
-        got = _given(text[:NAME_LENGTH].decode(errors="ignore"))
+        msgspec.json.decode(buffer, type=Raw)
+        got = _kind_of(text) or shown(Raw(text))
         raise InvalidRequest(Code.NOT_AN_OBJECT, f"The body must be a JSON object, got {got}")
     try:
-        members = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=take).decode(buffer)
+        members = msgspec.json.Decoder(dict[MemberName, Raw], dec_hook=take).decode(buffer)
     except InvalidRequest:
         # What is no JSON, or too deep, is told as that.
-        msgspec.json.decode(buffer, type=msgspec.Raw)
+        msgspec.json.decode(buffer, type=Raw)
         raise
-    buffer[:] = body  # its raw parts are views of the shown body: give them the original bytes
-    return {str(name): bytes(raw) for name, raw in members.items()}
+    buffer[:] = body  # its raw parts are views of the whole body: give them the original bytes
+    pairs = [(str(name), bytes(raw)) for name, raw in members.items()]
+    refuse_repeated(pairs)
+    return dict(pairs)
 
 
 _STAND_INS = re.compile("[\ue000-\uefff]")

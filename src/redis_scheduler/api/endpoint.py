@@ -19,6 +19,7 @@ from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.metrics.family import REQUESTS
 from redis_scheduler.metrics.meter import UNREAD, Meter, observe
 from redis_scheduler.store.token import Right
+from redis_scheduler.task.given import quoted
 
 NOT_ALLOWED = (Code.MISSING_RIGHT, Code.OTHER_TYPE, Code.OTHER_LIMIT_KEY)
 """Requests that their token may not make are counted and logged as those without a token."""
@@ -129,7 +130,8 @@ def _unserved_headers(route: Route[Any]) -> frozenset[bytes]:
 
 
 def _refuse_header(scope: Scope, refused: frozenset[bytes]) -> NoReturn:
-    given = next(name for name, _ in scope["headers"] if name in refused)
+    given, value = next(header for header in scope["headers"] if header[0] in refused)
     [name] = [one for one in CONDITIONS if one.lower().encode() == given]
     serving = ", ".join(f"{route.method} {route.path}" for route in ROUTES if name in (route.headers or ()))
-    raise InvalidField(name, f"is not served by {scope['method']} here, but by {serving}", Code.UNSERVED_HEADER)
+    problem = f"is not served by {scope['method']} here, but by {serving}, got {quoted(value.decode('latin-1'))}"
+    raise InvalidField(name, problem, Code.UNSERVED_HEADER)

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from redis_scheduler.api.callers import Caller
-from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.requests import type_name
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.host import HOST_LENGTH, host_named
 from redis_scheduler.store.filters import LISTED, Filters
 from redis_scheduler.task.alert import ALERT_TYPE
 from redis_scheduler.task.due import TIME_RULE, at_ms
+from redis_scheduler.task.given import quoted
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.label import labels_problem
 

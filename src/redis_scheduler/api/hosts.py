@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from redis_scheduler.api import reading
 from redis_scheduler.api.answers import answer
-from redis_scheduler.api.diagnosis import examined, quoted
+from redis_scheduler.api.diagnosis import examined
 from redis_scheduler.api.host_bodies import HostShown, HostsListed, HostView, LimitRequest, SeenView
 from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.reading import TOO_DEEP
@@ -24,6 +24,7 @@ from redis_scheduler.host import host_named
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.limiting import LIMITS_MOST, HostState, in_all
 from redis_scheduler.store.seen_hosts import HostSeen, SeenHosts, worth_telling
+from redis_scheduler.task.given import quoted, shown
 from redis_scheduler.task.limit import KEY_MARK, WHOLE_MARK, Limit
 from redis_scheduler.task.options import LIMIT_KEY
 from redis_scheduler.task.tally import bound_at
@@ -104,7 +105,8 @@ def _limit(body: bytes) -> Limit:
     except RecursionError as error:
         raise InvalidRequest(Code.TOO_DEEP, TOO_DEEP) from error
     if wanted.per is not UNSET and not wanted.rate:
-        raise InvalidField("per", "must be given beside a rate: alone it has no effect", Code.CONTRADICTION)
+        problem = f"must be given beside a rate: alone it has no effect, got {shown(wanted.per)}"
+        raise InvalidField("per", problem, Code.CONTRADICTION)
     if wanted == LimitRequest():
         raise InvalidRequest(Code.NOTHING_TO_CHANGE, "Give concurrency, rate, per or paused; to forget all, DELETE it")
     return Limit(

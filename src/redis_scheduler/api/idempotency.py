@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from starlette.requests import Request
 
 from redis_scheduler.api.callers import caller_of
-from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.keys import IDS_MARK
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.written import OnceAnswer, OnceTask, StoredTask
+from redis_scheduler.task.given import quoted
 
 HEADER = b"idempotency-key"
 """In lower case, as the server gives names of headers."""
@@ -59,7 +59,8 @@ class Idempotency:
         """Return the Idempotency-Key of a request that has one. Raises InvalidField."""
         keys = [value for name, value in request.scope["headers"] if name == HEADER]
         if len(keys) > 1:
-            raise InvalidField(_FIELD, "is given twice", Code.REPEATED_FIELD)
+            got = " and ".join(quoted(key.decode("latin-1")) for key in keys[:2])
+            raise InvalidField(_FIELD, f"is given twice, got {got}", Code.REPEATED_FIELD)
         [key] = keys
         if not (0 < len(key) <= KEY_LENGTH and all(0x21 <= byte <= 0x7E for byte in key)):
             got = quoted(key.decode("latin-1"))

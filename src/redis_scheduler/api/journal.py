@@ -18,7 +18,6 @@ from starlette.types import Scope
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import Answer
 from redis_scheduler.api.callers import caller_in
-from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.filters import TYPES
 from redis_scheduler.api.request_ids import request_id_of
 from redis_scheduler.api.requests import page_limit
@@ -26,6 +25,7 @@ from redis_scheduler.errors import Code, InvalidField, StoreFull, StoreUnavailab
 from redis_scheduler.logs import Events, rfc3339
 from redis_scheduler.store.journal import PAGE_MOST, Entry, Journal, Note, bounded
 from redis_scheduler.store.token import Right
+from redis_scheduler.task.given import quoted
 
 logger = Events("audit")
 

@@ -64,7 +64,7 @@ class ManyApi(ShiftsApi):
         """POST /schedules/run: make all tasks due now that the filters want, but those in delivery, and series."""
         # A series would be met again behind the occurrence that it makes, and make another each time.
         if given.get("repeats") == "true":
-            raise InvalidField("repeats", "must not be true: series are run one by one", Code.CONTRADICTION)
+            raise InvalidField("repeats", "must not be true: series are run one by one, got true", Code.CONTRADICTION)
         pace = Pace(rate_of(given), await self._places.ask_new(lambda calls: calls.views.now_ms()))
 
         def row(task: Stored) -> Any:
@@ -177,7 +177,7 @@ class ManyApi(ShiftsApi):
                     return after
                 found = await calls.writes.step(script, of_wanted, Step(operation_id, after, is_named))
             if found is None:
-                raise not_known()
+                raise not_known(operation_id)
             return as_asked(found, operation.mark, "operation")
 
         return await self._operated(request, given, verb, filters, f"rate {rate_of(given)}", take)

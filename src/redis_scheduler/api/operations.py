@@ -18,7 +18,6 @@ from redis_scheduler.api.acknowledgements import AcknowledgementsApi
 from redis_scheduler.api.answers import answer, answer_to
 from redis_scheduler.api.bodies import ManyDone
 from redis_scheduler.api.callers import Caller, caller_of
-from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.filters import filters_of, without_alerts
 from redis_scheduler.api.request_ids import request_id_of
 from redis_scheduler.api.shard_calls import ShardCalls
@@ -28,6 +27,7 @@ from redis_scheduler.errors import Code, InvalidField, RequestRefused, StoreFull
 from redis_scheduler.logs import Events
 from redis_scheduler.store.filters import ANY, Filters
 from redis_scheduler.store.written import Operation
+from redis_scheduler.task.given import quoted
 from redis_scheduler.task.key import new_task_key
 
 logger = Events(__name__)
@@ -150,7 +150,8 @@ class OperationsApi(AcknowledgementsApi):
         if field == "cursor" and not any(parts):
             if away:
                 raise next(iter(away.values()))
-            raise InvalidField("cursor", "must be the `next` of an earlier answer, unchanged and less than a day old")
+            problem = "must be the `next` of an earlier answer, unchanged and less than a day old, got "
+            raise InvalidField("cursor", problem + quoted(operation_id))
         return operation_id, [as_asked(part or Operation(mark), mark, field) for part in parts]
 
     async def _part_of(
@@ -212,7 +213,7 @@ def dry_parts(given: Mapping[str, str], mark: str, count: int) -> list[Operation
         return [Operation(mark, cursor)] * count
     shard, _, rest = cursor.partition(".")
     if (number := shard_named(shard, count)) is None:
-        raise InvalidField("cursor", "must be the `next` of an earlier answer, unchanged")
+        raise InvalidField("cursor", f"must be the `next` of an earlier answer, unchanged, got {quoted(cursor)}")
     before = [Operation(mark, steps=1)] * number
     return [*before, Operation(mark, rest), *[Operation(mark)] * (count - 1 - len(before))]
 
@@ -252,7 +253,9 @@ def wanted_by(given: Mapping[str, str], states: tuple[str, ...], verb: str, call
         problem = f"must be {' or '.join(states)}: others cannot be {verb}, got {quoted(given['state'])}"
         raise InvalidField("state", problem, Code.CONTRADICTION)
     if "operation" in given and is_dry_run(given):
-        raise InvalidField("operation", "must not be given beside dry_run, which begins none", Code.CONTRADICTION)
+        problem = f"must not be given beside dry_run, which begins none, got {quoted(given['operation'])}"
+        raise InvalidField("operation", problem, Code.CONTRADICTION)
     if "operation" in given and given.get("cursor", given["operation"]) != given["operation"]:
-        raise InvalidField("operation", "is another than that of the cursor", Code.CONTRADICTION)
+        problem = f"is another than that of the cursor, got {quoted(given['operation'])}"
+        raise InvalidField("operation", problem, Code.CONTRADICTION)
     return filters

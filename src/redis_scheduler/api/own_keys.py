@@ -124,7 +124,7 @@ class OwnKeysApi(DeadLettersApi):
         if caller is not None and caller.types and stored is None and calls.keeps_results:
             found = await (await self._places.of_key(task.key)).recall.submit(task.key)
         if found is not None and visible(caller, found) is None:
-            raise taken_key()
+            raise taken_key(task.key)
         demands.check(stored)
         put = Put(task, b"", None) if stored is None else Put(task, stored.raw, stored.listed)
         put.may_revive = caller is None or bool(caller.rights & Right.REPLAY)

@@ -4,9 +4,9 @@ import math
 import re
 from collections.abc import Mapping
 
-from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.errors import InvalidField
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.task.given import quoted
 
 RATE_LEAST, RATE_MOST = 0.01, 100_000
 

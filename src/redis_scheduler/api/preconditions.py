@@ -12,10 +12,10 @@ from hashlib import blake2b
 from msgspec import UNSET
 from starlette.requests import Request
 
-from redis_scheduler.api.diagnosis import bounded, quoted
 from redis_scheduler.api.headers import headers_of
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.task.given import bounded, quoted
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.record import UNREADABLE, Record, read_record, tail_of
 
@@ -100,7 +100,8 @@ def preconditions(request: Request) -> Preconditions:
     matches = [value for name, value in given if name == b"if-match"]
     excludes = [value.strip(" \t") for name, value in given if name == b"if-none-match"]
     if excludes and matches:
-        raise InvalidField("If-None-Match", "must not be given beside If-Match: no task is both", Code.CONTRADICTION)
+        problem = f"must not be given beside If-Match: no task is both, got {quoted(', '.join(excludes))}"
+        raise InvalidField("If-None-Match", problem, Code.CONTRADICTION)
     if excludes and excludes != ["*"]:
         raise InvalidField("If-None-Match", f"must be *, got {quoted(', '.join(excludes))}")
     return Preconditions(_etags(matches) if matches else None, bool(excludes))

@@ -23,6 +23,7 @@ from redis_scheduler.api.bounds import HEAD_BYTES
 from redis_scheduler.api.request_ids import REQUEST_ID, REQUEST_ID_HEADER, new_request_id
 from redis_scheduler.api.waiting import WaitingProtocol
 from redis_scheduler.errors import Code
+from redis_scheduler.task.given import quoted
 
 HEAD_FIELDS = 256
 """A request may have so many headers: each costs more memory than its bytes."""
@@ -151,11 +152,14 @@ class JsonHttpProtocol(WaitingProtocol):
     def _check_host(self) -> None:
         """Refuse what a server must refuse (RFC 9112, section 3.2): two servers could read different hosts from it."""
         if self._host_count > 1:
-            raise _Refused("Host: must be given once", field="Host")
+            given = " and ".join(quoted(value.decode("latin-1")) for name, value in self.headers if name == b"host")
+            raise _Refused(f"Host: must be given once, got {given}", field="Host")
         if self._host_count:
             if not _HOST.fullmatch(self._host.rstrip(b" \t")):
                 raise _Refused(
-                    "Host: must be a host name or address, and a port if it is not the usual one", field="Host"
+                    "Host: must be a host name or address, and a port if it is not the usual one, got "
+                    + quoted(self._host.decode("latin-1")),
+                    field="Host",
                 )
             self._valid_host = self._host
         elif self.parser.get_http_version() == "1.1":

@@ -5,9 +5,9 @@ from itertools import accumulate
 
 from starlette.requests import ClientDisconnect, Request
 
-from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.headers import headers_of
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused
+from redis_scheduler.task.given import quoted
 
 NESTING_LIMIT = 128
 """Levels of a body that receivers' parsers take: serde_json, the strictest of the common ones, stops there."""

@@ -8,13 +8,13 @@ from msgspec import UNSET
 
 from redis_scheduler.api import requests
 from redis_scheduler.api.bodies import ScheduleRequest, Shown, UpdateRequest
-from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.api.shown import ended_view, view_of
 from redis_scheduler.api.view import Info, LastOccurrence, TaskView
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.task import given
 from redis_scheduler.task.due import NO_TTL, delay_until, due_after
 from redis_scheduler.task.repeat import Fault, Progress, Repeat, rule_fault
 from redis_scheduler.task.summary import Summary
@@ -33,10 +33,9 @@ def refuse(fault: Fault | None) -> None:
     """Raise InvalidField for what is wrong with a rule."""
     if fault is None:
         return
-    given = fault.given
-    shown = "" if given is UNSET else f", got {quoted(given) if isinstance(given, str) else given}"
+    got = "" if fault.given is UNSET else f", got {given.shown(fault.given)}"
     code = Code.CONTRADICTION if fault.is_contradiction else Code.INVALID_VALUE
-    raise InvalidField(f"repeat.{fault.member}", f"{fault.rule}{shown}", code)
+    raise InvalidField(f"repeat.{fault.member}", f"{fault.rule}{got}", code)
 
 
 async def times_of(repeat: Repeat, after_ms: int, count: int) -> list[str]:

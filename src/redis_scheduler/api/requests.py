@@ -10,13 +10,14 @@ from starlette.requests import Request
 
 from redis_scheduler.api.bodies import PreviewRequest, ScheduleRequest, UpdateRequest
 from redis_scheduler.api.content import check_method, check_sent, check_values, content_of, quotes_of
-from redis_scheduler.api.diagnosis import RULES, TYPE_LENGTH, bounded, check_depth, examined, quoted, within
+from redis_scheduler.api.diagnosis import RULES, TYPE_LENGTH, check_depth, examined, within
 from redis_scheduler.api.reading import TOO_DEEP
 from redis_scheduler.api.webhooks import check_webhook
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, TaskNotFound
 from redis_scheduler.store.views import PAGE_LIMIT
 from redis_scheduler.task.alert import ALERT_TYPE
 from redis_scheduler.task.due import NO_TTL, at_ms, delay_until, is_time
+from redis_scheduler.task.given import bounded, quoted, shown
 from redis_scheduler.task.json_text import is_whole
 from redis_scheduler.task.key import KEY_LENGTH, has_made_form, is_task_key
 from redis_scheduler.task.options import CALLBACKS, NONE, Callback, Options, options_of
@@ -110,20 +111,26 @@ def check_callbacks(options: Options | UpdateRequest, depth: int = 0) -> None:
 def _check_callback(callback: Callback) -> None:
     check_webhook(callback.webhook)
     if callback.repeat is not UNSET:
-        raise InvalidField("repeat", "must not be given here: a callback starts one task", Code.CONTRADICTION)
+        raise InvalidField(
+            "repeat",
+            f"must not be given here: a callback starts one task, got {shown(callback.repeat)}",
+            Code.CONTRADICTION,
+        )
     check_when(callback)
     check_values(callback)
     check_options(callback)
     if callback.type is not UNSET:
         check_new_type(callback.type)
     if callback.data is not UNSET and not is_whole(bytes(callback.data)):
-        raise InvalidField("data", "must not hold half a surrogate pair (half an emoji) here")
+        problem = f"must not hold half a surrogate pair (half an emoji) here, got {shown(callback.data)}"
+        raise InvalidField("data", problem)
     if callback.method == "GET" and (callback.data is not UNSET or callback.include_data):
         name = "include_data" if callback.include_data else "data"
-        raise InvalidField(name, "must not be given beside the method GET, which sends no body", Code.CONTRADICTION)
+        problem = f"must not be given beside the method GET, which sends no body, got {shown(getattr(callback, name))}"
+        raise InvalidField(name, problem, Code.CONTRADICTION)
     if not callback.event and (callback.method == "GET" or callback.include_data):
         beside = "include_data, which is told" if callback.include_data else "the method GET, which sends no body"
-        raise InvalidField("event", f"must not be false beside {beside}", Code.CONTRADICTION)
+        raise InvalidField("event", f"must not be false beside {beside}, got false", Code.CONTRADICTION)
 
 
 def update_request(body: bytes) -> UpdateRequest:
@@ -171,12 +178,13 @@ def check_when(request: ScheduleRequest | UpdateRequest | Callback) -> None:
     """Raise InvalidField unless the delay is 0 to ten years, or there is a time instead. (JSON has no NaN and no
     Infinity.)"""
     if request.ttl is not UNSET and not 0 <= request.ttl <= TEN_YEARS_S:
-        raise InvalidField("ttl", f"{RULES['ttl']}, got {bounded(str(request.ttl))}")
+        raise InvalidField("ttl", f"{RULES['ttl']}, got {shown(request.ttl)}")
     if request.at is not UNSET:
         if not is_time(request.at):
             raise InvalidField("at", f"{RULES['at']}, got {quoted(request.at)}")
         if request.ttl is not UNSET:
-            raise InvalidField("at", "must not be given beside ttl: a task has one due time", Code.CONTRADICTION)
+            problem = f"must not be given beside ttl: a task has one due time, got {quoted(request.at)}"
+            raise InvalidField("at", problem, Code.CONTRADICTION)
 
 
 def when(request: ScheduleRequest | UpdateRequest) -> tuple[float, int]:
@@ -220,7 +228,8 @@ def parameters(request: Request, names: Sequence[str]) -> dict[str, str]:
             problem = f"is not a parameter here; {instead}known: {', '.join(names) or 'none'}"
             raise InvalidField(bounded(name), problem, Code.UNKNOWN_PARAMETER)
         if name in found or not value:
-            raise InvalidField(name, "must be given once, and not empty")
+            got = f"{quoted(found[name])} and {quoted(value)}" if name in found else quoted(value)
+            raise InvalidField(name, f"must be given once, and not empty, got {got}")
         found[name] = value
     return found
 
@@ -243,7 +252,8 @@ def check_new_type(name: str) -> None:
     """Raise InvalidRequest for a type that no task of a caller can have."""
     check_type(name)
     if name == ALERT_TYPE:
-        raise InvalidField("type", f"must be another than {ALERT_TYPE}, which the service's own alerts have")
+        problem = f"must be another than that of the service's own alerts, got {quoted(name)}"
+        raise InvalidField("type", problem)
 
 
 def page_limit(given: Mapping[str, str]) -> int:

@@ -13,7 +13,6 @@ from redis_scheduler.api.admission import CONNECTION, Connection
 from redis_scheduler.api.answers import LargeAnswer
 from redis_scheduler.api.bodies import ListedBody
 from redis_scheduler.api.callers import Caller, caller_of, may_see_all, refuse_without, visible
-from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.idempotency import Idempotency
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
@@ -35,6 +34,7 @@ from redis_scheduler.store.tokens import Tokens
 from redis_scheduler.store.views import PAGE_BYTES, READ_BYTES, Page, Reading
 from redis_scheduler.store.written import Change, DiscardAnswer, Standing
 from redis_scheduler.task.alert import ALERT_TYPE
+from redis_scheduler.task.given import quoted
 from redis_scheduler.task.options import NONE
 from redis_scheduler.task.timing import DEFAULT, Timing
 

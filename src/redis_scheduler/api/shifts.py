@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from redis_scheduler.api.callers import Caller, caller_of
-from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.filters import TYPES
 from redis_scheduler.api.operations import OperationsApi, as_asked, stepped, wanted_by
 from redis_scheduler.api.shard_calls import ShardCalls
@@ -20,6 +19,7 @@ from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.views import Reading
 from redis_scheduler.store.written import Operation, ShiftStep
+from redis_scheduler.task.given import quoted
 from redis_scheduler.task.timing import TEN_YEARS_S
 
 STATES = ("scheduled", PAUSED)
@@ -48,15 +48,16 @@ class ShiftsApi(OperationsApi):
             step = ShiftStep(after.steps, page.looked_at, operation.mark, page.next, by_ms)
             found = await calls.writes.shift(operation_id, step, tasks, TYPES in given)
             if found is None:
-                raise not_known()
+                raise not_known(operation_id)
             return as_asked(found, operation.mark, "operation")
 
         return await self._operated(request, given, "shifted", filters, f"by {by_ms}", take)
 
 
-def not_known() -> InvalidField:
+def not_known(operation_id: str) -> InvalidField:
     """Return the error where nothing is kept of an operation whose step was just taken."""
-    return InvalidField("operation", "is not known any more: other hands removed what is kept of it")
+    problem = f"is not known any more: other hands removed what is kept of it, got {quoted(operation_id)}"
+    return InvalidField("operation", problem)
 
 
 def _may_be_moved(task: Stored, by_ms: int, caller: Caller | None) -> bool:

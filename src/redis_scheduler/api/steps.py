@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.errors import InvalidField
+from redis_scheduler.task.given import quoted
 
 WORK_S = 0.4
 """A request begins no new step after so long."""

@@ -12,8 +12,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from yarl import URL
 
-from redis_scheduler.api.diagnosis import RULES, quoted
+from redis_scheduler.api.diagnosis import RULES
 from redis_scheduler.errors import InvalidField
+from redis_scheduler.task.given import quoted
 from redis_scheduler.task.webhook import WEBHOOK_LENGTH, split
 
 WEBHOOKS_KNOWN, ORIGINS_KNOWN = 128, 4_096
@@ -44,6 +45,7 @@ def _problem(webhook: str) -> str:
     return _origin_problem(origin) if 0 < len(origin) <= ORIGIN_LENGTH else _url_problem(webhook)
 
 
+_WHOLE = re.compile(r"((?:[^:/?#]*:)?(?://)?[^/?#]*).*", re.DOTALL)
 _BAD_HOST = "must have a host name or address that can exist"
 
 
@@ -53,9 +55,15 @@ def _url_problem(url: str) -> str:
         return "must not hold a user or password"
     try:
         parts = urlsplit(url)
-        return _webhook_problem(parts) or _host_problem(URL(url).raw_host or "", parts)
+        return _webhook_problem(url, parts) or _host_problem(URL(url).raw_host or "", parts)
     except ValueError:  # its text may be the whole URL
-        return _BAD_HOST
+        return f"{_BAD_HOST}, got {quoted(_beginning(url))}"
+
+
+def _beginning(url: str) -> str:
+    """Return scheme and authority of a URL, or what stands in their place: no user, and no path, which may be
+    secret."""
+    return _WHOLE.sub(r"\1", url).rpartition("@")[2]
 
 
 _origin_problem = lru_cache(ORIGINS_KNOWN)(_url_problem)
@@ -69,12 +77,12 @@ def _character_problem(webhook: str) -> str:
     return f"must not hold {what}, got {json.dumps(character)} as character {number}"
 
 
-def _webhook_problem(parts: SplitResult) -> str:
+def _webhook_problem(url: str, parts: SplitResult) -> str:
     if parts.scheme not in ("http", "https"):
-        got = f"the scheme {quoted(parts.scheme)}" if parts.scheme else "no scheme"
+        got = f"the scheme {quoted(parts.scheme)}" if parts.scheme else f"no scheme in {quoted(_beginning(url))}"
         return f"{RULES['webhook']}, got {got}"
     if not parts.hostname:
-        return "must have a host"
+        return f"must have a host, got {quoted(_beginning(url))}"
     _, colon, port = parts.netloc.rpartition("]")[2].rpartition(":")
     try:
         # Only one spelling, so that a receiver does not count as several.

@@ -20,7 +20,6 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from redis_scheduler.api.content import content_of
-from redis_scheduler.api.diagnosis import bounded, quoted
 from redis_scheduler.api.repeats import check_times, refuse
 from redis_scheduler.api.requests import RESERVED_KEYS, schedule_request, type_name
 from redis_scheduler.errors import Code, InvalidField
@@ -33,6 +32,7 @@ from redis_scheduler.task.acknowledgement import mark_that_says, said_by_mark
 from redis_scheduler.task.attempts import read_failed
 from redis_scheduler.task.due import NO_TTL, TIME_RULE, at_ms, is_time
 from redis_scheduler.task.failure import FOREIGN_FAILURE, TOLD_TO_RUN
+from redis_scheduler.task.given import quoted, shown
 from redis_scheduler.task.json_text import is_json
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.listing import listing_of
@@ -160,7 +160,7 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     if data is not None:
         members["data"] = Raw(b"null")  # checked already, and it may be large
     if "at" in members:
-        raise InvalidField("at", "is no member of a line: give due")
+        raise InvalidField("at", f"is no member of a line: give due, got {shown(members['at'])}")
     if "ttl" not in members and own["due"] is not None:
         members["at"] = own["due"]
     request = schedule_request(_encode(members))
@@ -177,7 +177,8 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
         raise InvalidField("state", f"must be one of {', '.join(STATES)}, got {quoted(state)}")
     for member, only in _OF_ONE_STATE.items():
         if own[member] is not None and state != only:
-            raise InvalidField(member, f"is said only of what is {only}, not of what is {state}", Code.CONTRADICTION)
+            problem = f"is said only of what is {only}, not of what is {state}, got {shown(own[member])}"
+            raise InvalidField(member, problem, Code.CONTRADICTION)
     is_told_to_run = _is_told_to_run(own, is_series=request.repeat is not UNSET)
     place = state if state in (DEAD, PAUSED) else "due"
     if place == DEAD:
@@ -196,18 +197,21 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
         refuse(rule_fault(request.repeat))
     repetition = _repetition(own, "progress", Progress) or _repetition(own, "occurrence", Occurrence)
     if repetition is not None and isinstance(repetition, Progress) is (request.repeat is UNSET):
-        raise InvalidField("repeat", "must be given beside progress, and not beside occurrence", Code.CONTRADICTION)
+        got = "none" if request.repeat is UNSET else shown(request.repeat)
+        problem = f"must be given beside progress, and not beside occurrence, got {got}"
+        raise InvalidField("repeat", problem, Code.CONTRADICTION)
     if request.repeat is not UNSET and isinstance(repetition, Progress):
         check_times(request.repeat, repetition)
     options = shifted(options_of(request), shift_ms, lambda name, text: _time_ms(name, text, shift_ms))
     tail = record_tail(request.webhook, ttl, name, data, options, content, repetition, token)
     if again := _whole(own, "again", RETRIES_MOST):
         if not options.again_most:
-            raise InvalidField("again", "is said of a task without again_most", Code.CONTRADICTION)
+            raise InvalidField("again", f"is said of a task without again_most, got {again}", Code.CONTRADICTION)
         tail = b',"again":%d%b' % (again, tail)
     mark = TOLD_TO_RUN if is_told_to_run else _mark(own, due_ms) if options.ack and place != DEAD else b""
     if own["acknowledged"] is not None and not mark:
-        raise InvalidField("acknowledged", "is said of a task with ack, and of none that is dead", Code.CONTRADICTION)
+        problem = f"is said of a task with ack, and of none that is dead, got {shown(own['acknowledged'])}"
+        raise InvalidField("acknowledged", problem, Code.CONTRADICTION)
     kept = b"%d%b %b" % (attempts, mark, failure) if attempts or failure or mark else b""
     return Moved(key, due_ms, tail, place, at_ms, kept, listing_of(name, options, token), options, content, token)
 
@@ -225,7 +229,8 @@ def _failure(given: Raw | None) -> bytes:
     """Return the failed attempts as they are kept. Raises InvalidField."""
     failure = bytes(given or b"")
     if failure and not (len(failure) <= FAILURE_MOST and read_failed(failure)):
-        raise InvalidField("last_failure", f"is not as an export writes it, in {FAILURE_MOST} bytes at most")
+        problem = f"is not as an export writes it, in {FAILURE_MOST} bytes at most, got {shown(Raw(failure))}"
+        raise InvalidField("last_failure", problem)
     return failure
 
 
@@ -233,13 +238,13 @@ def _data_of(encoded: Raw | None, members: Mapping[str, Raw]) -> bytes | None:
     if encoded is None:
         return None
     if "data" in members:
-        raise InvalidField("data_base64", "contradicts data: give one of them")
+        raise InvalidField("data_base64", f"contradicts data: give one of them, got {shown(encoded)}")
     try:
         data = base64.b64decode(msgspec.json.decode(encoded, type=str), validate=True)
     except (msgspec.MsgspecError, binascii.Error, ValueError):
-        raise InvalidField("data_base64", "must be a text in base64") from None
+        raise InvalidField("data_base64", f"must be a text in base64, got {shown(encoded)}") from None
     if not is_json(data):
-        raise InvalidField("data_base64", "must be JSON in base64")
+        raise InvalidField("data_base64", f"must be JSON in base64, got {shown(encoded)}")
     return data
 
 
@@ -250,13 +255,8 @@ def _text(members: Mapping[str, Raw | None], name: str) -> str:
     try:
         text: str = msgspec.json.decode(value, type=str)
     except msgspec.MsgspecError:
-        raise InvalidField(name, f"must be a text, got {_shown(value)}") from None
+        raise InvalidField(name, f"must be a text, got {shown(value)}") from None
     return text
-
-
-def _shown(value: Raw) -> str:
-    """Return the beginning of a value that is no text, as it was given."""
-    return bounded(bytes(value).decode(errors="replace"))
 
 
 def _repetition(members: Mapping[str, Raw | None], name: str, kind: type[M]) -> M | None:
@@ -264,9 +264,9 @@ def _repetition(members: Mapping[str, Raw | None], name: str, kind: type[M]) -> 
     try:
         given = None if value is None else msgspec.json.decode(value, type=kind)
     except msgspec.MsgspecError as error:
-        raise InvalidField(name, f"is not as an export writes it: {error}") from None
+        raise InvalidField(name, f"is not as an export writes it: {error}, got {shown(value)}") from None
     if given is not None and (fault := repetition_fault(given)):
-        raise InvalidField(f"{name}.{fault.member}", f"{fault.rule}, got {bounded(_encode(fault.given).decode())}")
+        raise InvalidField(f"{name}.{fault.member}", f"{fault.rule}, got {shown(fault.given)}")
     return given
 
 
@@ -293,9 +293,10 @@ def _is_told_to_run(members: Mapping[str, Raw | None], is_series: bool) -> bool:
     if value is None:
         return False
     if bytes(value) != b"true":
-        raise InvalidField("run", f"must be true where it is given, got {_shown(value)}")
+        raise InvalidField("run", f"must be true where it is given, got {shown(value)}")
     if not is_series or members["acknowledged"] is not None:
-        raise InvalidField("run", "is said of a series alone, which nobody acknowledges", Code.CONTRADICTION)
+        problem = "is said of a series alone, which nobody acknowledges, got true"
+        raise InvalidField("run", problem, Code.CONTRADICTION)
     return True
 
 
@@ -306,7 +307,7 @@ def _whole(members: Mapping[str, Raw | None], name: str, most: int) -> int:
     except msgspec.MsgspecError:
         number = -1
     if not 0 <= number <= most:
-        raise InvalidField(name, f"must be a whole number from 0 to {most}, got {_shown(value or Raw())}")
+        raise InvalidField(name, f"must be a whole number from 0 to {most}, got {shown(value)}")
     return number
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 
 from redis_scheduler.errors import InvalidField
+from redis_scheduler.task.given import quoted
 
 ID_LAST = 2**64 - 1
 """The last number in an entry's id."""
@@ -76,7 +77,9 @@ def decode_cursor(cursor: str | None, places: set[str]) -> Position:
         case [place, at, key] if place in places and _POSITION[place].fullmatch(at) and len(key) <= KEY_BYTES:
             if place != "queue" or all(int(number) <= ID_LAST for number in at.partition("@")[0].split("-")):
                 return (place, at, key)
-    raise InvalidField("cursor", "must be the `next` of an earlier answer of the same list, as it was")
+    raise InvalidField(
+        "cursor", f"must be the `next` of an earlier answer of the same list, as it was, got {quoted(cursor)}"
+    )
 
 
 def _text_of(cursor: str) -> str:

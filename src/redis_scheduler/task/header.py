@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Mapping
 
+from redis_scheduler.task.given import bounded, quoted
+
 HEADERS_MOST = 32
 HEADERS_BYTES = 8_192
 """Names and values of all headers of a task."""
@@ -46,24 +48,26 @@ def headers_problem(headers: Mapping[str, str]) -> str:
     seen: dict[str, str] = {}
     for name, value in headers.items():
         if _NAME.fullmatch(name) is None:
-            return f"must have names of letters, digits and !#$%&'*+-.^_`|~ alone, got {json.dumps(name)}"
+            return f"must have names of letters, digits and !#$%&'*+-.^_`|~ alone, got {quoted(name)}"
         lower = name.lower()
         # By receivers behind CGI and WSGI: all take `_` for `-`, some whatever is neither letter nor digit.
         taken_for = _SIGN.sub("-", lower)
         if taken_for in OF_THE_CONNECTION or taken_for.startswith(OWN_PREFIXES):
-            return f"must not have {name}: the service sets it, or it is of the connection"
+            return f"must not have {bounded(name)}: the service sets it, or it is of the connection"
         if lower == "traceparent":
             return f"must not have {name}: give the option traceparent instead"
         if lower in seen:
-            return f"must have each name once, got {seen[lower]} and {name}"
+            return f"must have each name once, got {bounded(seen[lower])} and {bounded(name)}"
         seen[lower] = name
         if bad := _BAD_CHARACTER.search(value):
             got = f"{json.dumps(bad[0])} as character {bad.end()}"
-            return f"{name} must be visible characters of Latin-1 and spaces, got {got}"
+            return f"{bounded(name)} must be visible characters of Latin-1 and spaces, got {got}"
         if value != value.strip(" \xa0"):
-            return f"{name} must not begin or end with a space"
+            return f"{bounded(name)} must not begin or end with a space"
         if _BEGINNING in value and value.count(_BEGINNING) != len(SECRET.findall(value)):
-            return f"{name} must name a secret as ${{secret:NAME}}, NAME of 1 to 64 small letters, digits and _"
+            return (
+                f"{bounded(name)} must name a secret as ${{secret:NAME}}, NAME of 1 to 64 small letters, digits and _"
+            )
     return ""
 
 

@@ -1,8 +1,9 @@
 """What a task may say of its labels: short names with values, such as an order or a user, that lists find it by."""
 
-import json
 import re
 from collections.abc import Mapping
+
+from redis_scheduler.task.given import quoted
 
 LABELS_MOST = 4
 
@@ -20,11 +21,9 @@ def labels_problem(labels: Mapping[str, str]) -> str:
         return f"must be 1 to {LABELS_MOST} labels, got {len(labels)}"
     for name, value in labels.items():
         if _NAME.fullmatch(name) is None:
-            got = json.dumps(name[: 2 * NAME_LENGTH])
-            return f"must have names of 1 to {NAME_LENGTH} letters, digits, _, - or ., got {got}"
+            return f"must have names of 1 to {NAME_LENGTH} letters, digits, _, - or ., got {quoted(name)}"
         if not 1 <= len(value) <= VALUE_LENGTH or not value.isprintable():
-            got = json.dumps(value[: 2 * VALUE_LENGTH])
-            return f"{name} must be 1 to {VALUE_LENGTH} printable characters, got {got}"
+            return f"{name} must be 1 to {VALUE_LENGTH} printable characters, got {quoted(value)}"
     return ""
 
 

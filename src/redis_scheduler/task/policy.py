@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import UNSET
 
+from redis_scheduler.task.given import shown
 from redis_scheduler.task.options import Backoff, Options
 from redis_scheduler.task.statuses import statuses
 from redis_scheduler.task.timing import TEN_YEARS_S
@@ -137,11 +138,7 @@ def contradiction(options: Options) -> tuple[str, str] | None:
     if (values := _checked_options(options)) == _NONE_GIVEN:
         return None
     given = {name: value for name, value in zip(_CHECKED, values, strict=True) if value is not UNSET}
-    return next(((name, f"{rule}, got {_shown(given[name])}") for name, rule in _refused(given)), None)
-
-
-def _shown(value: Any) -> str:
-    return "an array" if isinstance(value, tuple) else f"{value}"
+    return next(((name, f"{rule}, got {shown(given[name])}") for name, rule in _refused(given)), None)
 
 
 def _is_faulty(final_statuses: str) -> str | None:
@@ -191,7 +188,7 @@ def contradiction_with(service: Policy, options: Options) -> tuple[str, str] | N
     if service.retries and service.for_ms is None and (options.retry_time, options.retry_times) != (UNSET, UNSET):
         return None
     given = {name: value for name, value in zip(_CHECKED, values, strict=True) if value is not UNSET}
-    return next(((name, f"{rule}, got {_shown(given[name])}") for name, rule in refused_by(service, given)), None)
+    return next(((name, f"{rule}, got {shown(given[name])}") for name, rule in refused_by(service, given)), None)
 
 
 def refused_by(service: Policy, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

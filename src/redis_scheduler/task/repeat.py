@@ -128,7 +128,8 @@ def rule_fault(repeat: Repeat) -> Fault | None:
 def _short_rule_fault(repeat: Repeat) -> Fault | None:
     """Return the same of a rule that is short enough to be kept."""
     if (repeat.every is UNSET) is (repeat.cron is UNSET):
-        return Fault("every", "must be given, or cron, and not both", repeat.every, True)
+        got = repeat if repeat.every is UNSET else repeat.every
+        return Fault("every", "must be given, or cron, and not both", got, True)
     if repeat.missed == "all" and repeat.overlap == "skip":
         return Fault("overlap", "must be allow with missed all, which makes several at once", repeat.overlap, True)
     if repeat.until is not UNSET and not is_time(repeat.until):
