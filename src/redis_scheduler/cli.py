@@ -1,7 +1,6 @@
 """The command line: options, roles, start. A wrong setting and a start that fails are told in one line each."""
 
 import argparse
-import asyncio
 import dataclasses
 import gc
 import math
@@ -10,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from redis_scheduler import __version__
-from redis_scheduler.errors import SchedulerError, SettingsError
+from redis_scheduler.errors import OutputFailed, SchedulerError, SettingsError
 from redis_scheduler.loading import load
 from redis_scheduler.process import streams
+from redis_scheduler.process.interruption import run_command
 from redis_scheduler.process.token_options import TOKEN_ARGUMENTS, add_token
 from redis_scheduler.settings import ALL, API, WORKER, Settings
 from redis_scheduler.task.timing import TEN_YEARS_S
@@ -166,9 +166,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     streams.open_closed()
     streams.never_wait("stderr")
+    streams.must_be_written()
     try:
-        return _main(arguments)
-    except KeyboardInterrupt:  # before the service listens for signals
+        try:
+            return _main(arguments)
+        finally:
+            sys.stdout.flush()
+    except OutputFailed as error:
+        print(f"redis-scheduler: {error}", file=sys.stderr)  # noqa: T201  # the command's output
+        return EXIT_FAILED
+    except KeyboardInterrupt:  # before signals are listened for
         return EXIT_INTERRUPTED
 
 
@@ -193,7 +200,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     own = {name: options.pop(name) for name in _OWN_ARGUMENTS if name in options}
     try:
         if role in _COMMANDS:
-            return 0 if asyncio.run(_COMMANDS[role](load(ALL, options), own)) else EXIT_FAILED
+            return run_command(_COMMANDS[role](load(ALL, options), own))
         return _run(role, load(role, options))
     except SettingsError as error:
         for problem in error.problems:

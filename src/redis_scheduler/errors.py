@@ -89,6 +89,10 @@ class StartError(SchedulerError):
     """The service cannot start here (port taken, data folder in use, no server to embed)."""
 
 
+class OutputFailed(SchedulerError):
+    """What a command prints cannot be written."""
+
+
 class FolderInUse(StartError):
     """DATA_DIR is in use by another redis-scheduler."""
 

@@ -129,7 +129,8 @@ async def note(
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         user = str(os.getuid())
-    who = f"{user}@{socket.gethostname()}"[:TEXT_LENGTH]
+    # The surroundings may name them in other bytes than text has.
+    who = os.fsencode(f"{user}@{socket.gethostname()}").decode(errors="replace")[:TEXT_LENGTH]
     parameters, count = bounded(given) if given else UNSET, UNSET if tasks is None else tasks
     said = Note(who=who, what=what, via="command", on=on or UNSET, given=parameters, tasks=count)
     with contextlib.suppress(StoreUnavailable, StoreFull):
@@ -137,7 +138,7 @@ async def note(
 
 
 def say(text: str) -> None:
-    """Write a line of what the command is asked for."""
+    """Write a line of what the command is asked for. Raises OutputFailed, or `streams` does later."""
     print(text)  # noqa: T201  # the command's output
 
 

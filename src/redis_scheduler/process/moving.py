@@ -19,7 +19,9 @@ from redis_scheduler.api.limits import DEFAULT as LIMITS
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.errors import RequestRefused, SchedulerError, StartError, StoreUnavailable
 from redis_scheduler.process.command import all_shards_of, note, say, tell
+from redis_scheduler.process.interruption import waiting
 from redis_scheduler.process.process import process_name
+from redis_scheduler.process.streams import Waited
 from redis_scheduler.process.task_line import DEAD, line_of, moved_of, unwritable
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.client import RedisClient
@@ -91,16 +93,17 @@ async def _all_tasks(clients: Sequence[RedisClient]) -> AsyncIterator[Stored]:
 def _output(path: str) -> Iterator[BinaryIO]:
     """Open what an export writes to. A file comes to its name only when it is whole; only this user may read it."""
     if path == STANDARD:
-        try:
-            yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            # Python would flush it once more at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise StartError("standard output was closed before the last task") from None
+        yield sys.stdout.buffer
+        sys.stdout.flush()
         return
     folder, name = os.path.split(path)
     try:
+        if Path(path).exists() and not Path(path).is_file():  # a FIFO or a device, which another file must not replace
+            with waiting():
+                descriptor = os.open(path, os.O_WRONLY)
+            with Waited.buffered(descriptor, path) as special:
+                yield special
+            return
         # A new file of this user alone, whatever else has a name like it.
         descriptor, draft = tempfile.mkstemp(prefix=f"{name}.", suffix=".part", dir=folder or ".")
     except OSError as error:
@@ -133,9 +136,9 @@ async def import_tasks(settings: Settings, path: str, shift_s: float, replaces: 
             try:
                 await work.run(_lines(file), round(shift_s * 1000))
             finally:
-                say(work.summary)
                 if not is_dry:
                     await note(client, settings, "import", tasks=work.counts["imported"])
+                say(work.summary)
     return not work.counts["bad"]
 
 
@@ -278,7 +281,8 @@ def _input(path: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        file = Path(path).open("rb")  # noqa: SIM115  # closed below
+        with waiting():  # for a writer, if it is a FIFO
+            file = Path(path).open("rb")  # noqa: SIM115  # closed below
     except OSError as error:
         raise StartError(f"{path} cannot be read: {error.strerror or error}") from None
     with file:
@@ -287,13 +291,22 @@ def _input(path: str) -> Iterator[BinaryIO]:
 
 def _lines(file: BinaryIO) -> Iterator[bytes | None]:
     """Yield each line, None for one that is too long."""
-    while line := file.readline(LINE_BYTES + 1):
+    while line := _line(file):
         if len(line) <= LINE_BYTES:
             yield line
             continue
         while line and not line.endswith(b"\n"):
-            line = file.readline(LINE_BYTES)
+            line = _line(file)
         yield None
+
+
+def _line(file: BinaryIO) -> bytes:
+    try:
+        with waiting():
+            return file.readline(LINE_BYTES + 1)
+    except OSError as error:
+        name = "Standard input" if file is sys.stdin.buffer else file.name
+        raise StartError(f"{name} cannot be read: {error.strerror or error}") from None
 
 
 def _count(number: int, noun: str) -> str:

@@ -17,7 +17,7 @@ from redis_scheduler.metrics.meter import Meter
 from redis_scheduler.metrics.snapshots import Snapshots
 from redis_scheduler.process.report import Report
 from redis_scheduler.process.sealing import keys_of
-from redis_scheduler.process.signals import ENDING, signal_name
+from redis_scheduler.process.signals import heeded, signal_name
 from redis_scheduler.rule import numbers_in
 from redis_scheduler.settings import API, Settings
 from redis_scheduler.spans import Tracer
@@ -164,13 +164,9 @@ class Process:
         self.end(again)
 
     def listen_for_signals(self) -> None:
-        """Stop in order on every signal that ends a process. A signal that is ignored at the start stays ignored
-        (nohup)."""
-        for number in ENDING:
-            # But for SIGINT: a script ignores it for what it starts in the background, yet who sends it means the
-            # process.
-            if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
-                asyncio.get_running_loop().add_signal_handler(number, self.on_signal, number)
+        """Stop in order on every signal that ends a process."""
+        for number in heeded():
+            asyncio.get_running_loop().add_signal_handler(number, self.on_signal, number)
 
 
 def run_process(main: Coroutine[Any, Any, None]) -> int:

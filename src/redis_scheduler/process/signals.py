@@ -1,8 +1,9 @@
-"""A table: the signals that end a process, and their names. Process.on_signal handles them; the Supervisor passes
-the stop on to its children."""
+"""A table: the signals that end a process, and their names. Process.on_signal handles them, and in commands beside the
+service interruption.py; the Supervisor passes the stop on to its children."""
 
 import signal
 import sys
+from collections.abc import Iterator
 
 ENDING: tuple[int, ...] = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),
@@ -21,3 +22,11 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+
+
+def heeded() -> Iterator[int]:
+    """Yield those of them that this process heeds. A signal that is ignored at the start stays ignored (nohup)."""
+    for number in ENDING:
+        # But for SIGINT: a script ignores it for what it starts in the background, yet who sends it means the process.
+        if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+            yield number

@@ -5,9 +5,11 @@ process with it. So a thread writes, from a bounded buffer. Lines that find the 
 the log tells their number as soon as it flows again. Writing without blocking would not do: the flag belongs to all who
 share the pipe or the terminal, the shell too (docs/decisions/0010).
 
-`redis-scheduler doctor`, `--help` and the like write as any command does: their output is what they are run for.
+What `redis-scheduler doctor`, `--help` and the like print is what they are run for: they wait until it is written, and
+end with an error where it cannot be.
 """
 
+import asyncio
 import atexit
 import io
 import os
@@ -18,7 +20,9 @@ import threading
 import time
 from collections import deque
 
+from redis_scheduler.errors import OutputFailed
 from redis_scheduler.logs import Events
+from redis_scheduler.process.interruption import waiting
 
 logger = Events(__name__)
 
@@ -64,6 +68,55 @@ def never_wait(name: str) -> None:
             setattr(sys, name, before)  # the thread ends with the interpreter, which may still have something to say
 
     atexit.register(finish)
+
+
+def must_be_written() -> None:
+    """From now on what standard output cannot take raises OutputFailed, and what its encoding lacks is escaped."""
+    before = sys.stdout
+    by_line = bool(before.line_buffering) or before.isatty()
+    buffer = Waited.buffered(before.fileno(), "Standard output")
+    sys.stdout = io.TextIOWrapper(buffer, before.encoding, "backslashreplace", line_buffering=by_line)
+
+
+class Waited(io.RawIOBase):
+    """A file whose reader is waited for, until a signal ends the command."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor = descriptor
+        self._name = name
+
+    @classmethod
+    def buffered(cls, descriptor: int, name: str) -> io.BufferedWriter:
+        """Return it with a buffer. Bytes that are left in there are written when it is closed."""
+        return io.BufferedWriter(cls(descriptor, name))  # type: ignore[arg-type]  # it has what writing needs
+
+    def writable(self) -> bool:
+        """Return that it is."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor that is written to."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Return whether a person reads it."""
+        return os.isatty(self._descriptor)
+
+    def write(self, data: bytes, /) -> int:  # type: ignore[override]  # a BufferedWriter gives bytes
+        """Write some of it; return how much. Raises OutputFailed."""
+        try:
+            with waiting():
+                while True:
+                    try:
+                        return os.write(self._descriptor, data)
+                    except BlockingIOError:  # another process that shares it has set O_NONBLOCK
+                        select.select((), (self._descriptor,), ())
+        except (OSError, asyncio.CancelledError) as error:
+            # What the buffer holds is written once more when it is closed: from now on it goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._descriptor)
+            if isinstance(error, OSError):
+                raise OutputFailed(f"{self._name} cannot be written: {error.strerror}") from None
+            raise
 
 
 class Output(io.RawIOBase):

@@ -1,18 +1,20 @@
 """The command `redis-scheduler token`: makes, lists, rotates and revokes tokens with rights."""
 
+import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from redis_scheduler.errors import SchedulerError, SettingsError, StoreUnavailable
+from redis_scheduler.errors import OutputFailed, SchedulerError, SettingsError, StoreUnavailable
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.process.command import all_shards_of, note, tell
+from redis_scheduler.process.command import all_shards_of, note, say, tell
 from redis_scheduler.process.token import show_delivery_token, show_public_keys
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.token import FOREVER_MS, Token, digest_of, new_id, new_text
+from redis_scheduler.store.token import FOREVER_MS, Token, digest_of, encode_token, new_id, new_text
 from redis_scheduler.store.tokens import TOKENS_MOST, Kept, Share, Tokens, Written, sum_of
 
 TRIES = 20
@@ -77,8 +79,20 @@ async def _create(tokens: Tokens, given: dict[str, Any]) -> str:
     if done is not Written.DONE:
         raise SchedulerError(f"There are {TOKENS_MOST} tokens, as many as there may be: revoke some")
     tell(f"The token {token_id} ({token.name}) may {', '.join(token.can)}. It is shown only now:")
-    print(text)  # noqa: T201  # the command's output
+    await _show(text, tokens, token_id, token, None)
     return token_id
+
+
+async def _show(text: str, tokens: Tokens, token_id: str, token: Token, before: Token | None) -> None:
+    """Print the text of a token; where that fails, put back what was there before."""
+    try:
+        say(text)
+        sys.stdout.flush()
+    except (OutputFailed, asyncio.CancelledError) as error:
+        await tokens.write(token_id, encode_token(token), before)
+        what = "no token was made" if before is None else "the token is as it was"
+        error.args = (f"{error}; {what}",)
+        raise
 
 
 async def _list(tokens: Tokens, elsewhere: Sequence[RedisClient]) -> bool:
@@ -95,7 +109,7 @@ async def _list(tokens: Tokens, elsewhere: Sequence[RedisClient]) -> bool:
     rows += map(_row, kept, waiting)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())  # noqa: T201  # the command's output
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return True
 
 
@@ -144,11 +158,12 @@ async def _rotate(tokens: Tokens, token_id: str, overlap_s: int) -> bool:
             before_until=now_ms + overlap_s * 1000 if overlap_s else 0,
         )
 
-    if await _changed(tokens, token_id, rotated) is None:
+    before = await _changed(tokens, token_id, rotated)
+    if before is None:
         return False
     until = f"is taken until {rfc3339(now_ms + overlap_s * 1000)}" if overlap_s else "is no longer taken"
     tell(f"The text of {token_id} before {until}. The new one is shown only now:")
-    print(text)  # noqa: T201  # the command's output
+    await _show(text, tokens, token_id, rotated(before), before.token)
     return True
 
 
