@@ -123,12 +123,16 @@ async def test_a_command_that_a_signal_ends_leaves_no_redis(name: str, data: Pat
 
 
 async def test_a_command_that_waits_is_ended_by_the_first_signal_whichever_it_is(data: Path, tmp_path: Path) -> None:
-    folder = folder_of(tmp_path, data, "a")
-    for number in ENDING[3:8]:
+    async def end_by(number: int) -> None:
+        folder = folder_of(tmp_path, data, str(number))
         async with begun(folder, "pause-all") as process:
-            await wait_until(lambda: servers(folder), "its Redis is started", 30)
+            await wait_until(lambda: servers(folder), "its Redis is started", 30, every_s=0.1)
             await asyncio.sleep(1)
             await ended_by(process, folder, number, signal.SIGPROF)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in ENDING[3:8]:
+            tasks.create_task(end_by(number))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
