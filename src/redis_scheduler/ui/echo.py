@@ -22,8 +22,9 @@ HIDDEN = ("authorization", "cookie")
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request that came."""
+    """A request that came. `number`: how many came before it."""
 
+    number: int
     at: str
     method: str
     key: str
@@ -40,7 +41,7 @@ class Echo:
         self.arrivals: deque[Arrival] = deque(maxlen=KEPT)
         self._server: asyncio.Server | None = None
         self._opening = asyncio.Lock()
-        self._connections = 0
+        self._connections = self._taken = 0
         self.port = 0
 
     @property
@@ -58,7 +59,9 @@ class Echo:
         shown = tuple((name, "…" if name.lower() in HIDDEN else value[:200]) for name, value in headers[:40])
         key = next((value for name, value in headers if name.lower() == "schedule-key"), "")
         text = body[:BODY_BYTES].decode(errors="replace") + ("…" if len(body) > BODY_BYTES else "")
-        self.arrivals.appendleft(Arrival(rfc3339(int(time.time() * 1000)), method[:20], key[:300], shown, text))
+        at = rfc3339(int(time.time() * 1000))
+        self.arrivals.appendleft(Arrival(self._taken, at, method[:20], key[:300], shown, text))
+        self._taken += 1
 
     async def listen(self) -> int:
         """Open the port, once; return it."""

@@ -35,8 +35,12 @@ async def do_many(asker: Asker, visitor: Visitor, verb: str, fields: dict[str, s
         return {**shown, **await _count(asker, visitor, path, shown["filters"]), "step": "ask"}
     counted = shown["count"]
     if counted > ASKED_ABOVE and _number(shown["sure"].replace(",", "")) != counted:
-        return {**shown, "step": "ask", "error": f"Type {counted} to say that it is meant"}
-    query = shown["filters"] | _rate(verb, counted, shown["minutes"]) | {"operation": shown["operation"]}
+        return {**shown, "step": "ask", "wrong": "sure", "error": f"Type {counted} to say that it is meant"}
+    try:
+        rate = _rate(verb, counted, shown["minutes"])
+    except ValueError as error:
+        return {**shown, "step": "ask", "wrong": "minutes", "error": str(error)}
+    query = shown["filters"] | rate | {"operation": shown["operation"]}
     answered = await asker.ask(visitor, "POST", path, query)
     if answered.status in MAY_PASS:
         return {**shown, "step": "again", "error": answered.error.removesuffix(TRY_AGAIN)}
@@ -75,7 +79,7 @@ async def _count(asker: Asker, visitor: Visitor, path: str, filters: dict[str, s
 
 
 def _rate(verb: str, counted: int, minutes: str) -> dict[str, str]:
-    """Return the rate by which so many tasks are spread over the minutes."""
+    """Return the rate by which so many tasks are spread over the minutes. Raises ValueError."""
     if verb not in RATED or not minutes.strip():
         return {}
     try:
@@ -83,7 +87,7 @@ def _rate(verb: str, counted: int, minutes: str) -> dict[str, str]:
     except ValueError:
         over_s = math.nan
     if not 1 <= over_s <= 86_400 * 7:
-        raise PageRefused(400, "minutes: must be a number up to a week")
+        raise ValueError("minutes: must be a number from 0.02 to 10080 (a week), or empty")
     return {"rate": f"{min(100_000.0, max(0.01, counted / over_s)):.4f}"}
 
 

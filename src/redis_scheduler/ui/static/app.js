@@ -2,7 +2,7 @@
 "use strict";
 
 const go = (place) => { const link = document.querySelector(`[data-go="${place}"]`); if (link) link.click(); };
-const rows = () => [...document.querySelectorAll("table.rows tbody tr")];
+const rows = () => [...document.querySelectorAll("table.rows tbody tr")].filter((row) => row.querySelector("a, button"));
 const clock = () => new Date().toISOString().slice(11, 19); // in UTC, as all times here
 // What many tasks were looked at for is not looked for again, unless somebody asks for it.
 const isStill = (part) => part.querySelector(":scope [data-still]") !== null;
@@ -12,7 +12,13 @@ const refresh = (all = true) => document.querySelectorAll("[hx-trigger]").forEac
 
 document.addEventListener("htmx:before:request", (event) => {
   const context = event.detail.ctx;
-  if (!context || context.request.method !== "GET") return;
+  if (!context) return;
+  const panel = panelOf(context.target);
+  if (panel && !panel.contains(context.sourceElement)) {
+    openers.set(panel, context.request.submitter ?? context.sourceElement);
+    if (panel.id === "many") context.opens = panel; // a letter is looked at while the list keeps the focus
+  }
+  if (context.request.method !== "GET") return;
   if (document.hidden || (context.sourceEvent?.type === "every" && isStill(context.sourceElement))) event.preventDefault();
 });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(false); });
@@ -44,12 +50,44 @@ document.addEventListener("htmx:error", (event) => {
   keep(event.target, `The service has not answered since ${clock()}: this stands as it was.`);
 });
 
+// Where the focus is. What is opened beside a list gives it back to what opened it.
+const PANELS = ["many", "letter"];
+const panelOf = (element) => element instanceof Element ? element.closest(PANELS.map((id) => `#${id}`).join()) : null;
+const openers = new Map();
+const focus = (...wanted) => wanted.find((one) => one?.isConnected)?.focus({ preventScroll: true });
+const main = () => document.getElementById("main");
+function drop(panel) {
+  if (!panel || panel.querySelector("form progress")) return; // what is under way goes on by its form
+  const hadFocus = panel.contains(document.activeElement);
+  panel.replaceChildren();
+  if (hadFocus) focus(openers.get(panel), rows()[0]?.querySelector("a, button"), main());
+}
+
+// What has it may be gone once a part is read anew: then its row has it, or the row that stands there now, and never
+// the same button of another.
+let held = null;
+document.addEventListener("htmx:before:swap", () => {
+  const had = document.activeElement;
+  if (had !== document.body) {
+    const row = had.closest("tbody tr"), part = partOf(had);
+    held = { had, panel: panelOf(had), row, part, at: row && part ? [...part.querySelectorAll("tbody tr")].indexOf(row) : -1 };
+  } else if (held?.had.isConnected) held = null;
+});
+document.addEventListener("htmx:after:swap", (event) => {
+  const { opens } = event.detail.ctx;
+  if (opens) focus(opens);
+  if (document.activeElement !== document.body || !held) return;
+  const anew = held.part ? [...held.part.querySelectorAll("tbody tr")] : [];
+  const row = held.row?.isConnected ? held.row : anew[Math.min(held.at, anew.length - 1)];
+  focus(held.had, held.panel?.querySelector("[aria-invalid]"), held.panel, row?.querySelector("a, button"), main());
+});
+
 function step(by) {
   const all = rows();
   if (!all.length) return;
   const at = all.findIndex((row) => row.contains(document.activeElement));
   const next = all[at < 0 ? (by > 0 ? 0 : all.length - 1) : Math.min(all.length - 1, Math.max(0, at + by))];
-  next.querySelector("a")?.focus();
+  next.querySelector("a, button").focus();
 }
 
 let goingUntil = 0;
@@ -80,7 +118,9 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") document.getElementById("letter")?.replaceChildren();
+  if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
+  const open = PANELS.map((id) => document.getElementById(id)).filter((panel) => panel?.firstElementChild);
+  drop(open.find((panel) => panel.contains(document.activeElement)) ?? open.at(-1));
 });
 
 document.addEventListener("click", async (event) => {
@@ -92,7 +132,7 @@ document.addEventListener("click", async (event) => {
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-drop]");
-  if (button) document.getElementById(button.dataset.drop).replaceChildren();
+  if (button) drop(document.getElementById(button.dataset.drop));
 });
 
 // Times of a series in the zone of who looks, beside UTC.
