@@ -164,6 +164,20 @@ async def test_two_requests_with_one_name_at_once_do_all_of_it_once_and_count_al
         assert (done["touched"], done["looked_at"]) == (300, 300)
 
 
+@pytest.mark.parametrize("verb", ["cancel?", "pause?", "run?", "shift?by=60&"])
+async def test_a_step_for_large_tasks_is_of_few(verb: str, api: Client, server: RedisProcess) -> None:
+    tasks = [{"webhook": WEBHOOK, "ttl": 600, "type": "large", "data": "x" * 60_000}] * 4
+    for _ in range(3):
+        assert (await api.call("POST", "/schedules", json={"tasks": tasks}))[0] == 200
+    status, done = await api.call("POST", f"/schedules/{verb}type=large&operation=night")
+    assert (status, done["touched"], done["next"]) == (200, 12, None), done
+    async with redis.asyncio.Redis(port=server.port, protocol=2) as raw:
+        kept = await raw.get(KEYS.operation("night"))
+    # A shift of all of them at once would hold Redis for milliseconds.
+    assert isinstance(kept, bytes)
+    assert kept.split()[:3] == [b"3", b"12", b"12"]
+
+
 @pytest.mark.parametrize("verb", ["cancel?host=a.example", "pause?", "run?rate=1", "shift?by=5"])
 async def test_without_its_redis_an_operation_is_named_and_a_dry_run_is_none(
     verb: str, api: Client, proxy: Proxy

@@ -1,6 +1,7 @@
 """page: reads a sorted set, or the whole list, page by page; what stays is met once, whatever goes meanwhile."""
 
 import random
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
 
 import pytest
@@ -8,12 +9,14 @@ import redis.asyncio
 
 from redis_scheduler.store.answer_shape import TEXTS
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.cursor import Position
 from redis_scheduler.store.dead_letters import DeadLetters
 from redis_scheduler.store.filters import Filters
 from redis_scheduler.store.keys import Keys
 from redis_scheduler.store.merging import MergedViews
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.script import Script
+from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.tag import tag_of
 from redis_scheduler.store.views import READ_BYTES, Reading, Views
 from tests.scripts.states import (
@@ -224,6 +227,21 @@ async def test_a_key_too_long_for_a_cursor_is_passed_over(store: Store, raw: red
     await ask(raw, "ZREM", KEYS.due, "x" * 100_000, "y" * 1_001)
 
 
+async def test_a_page_of_few_bytes_reads_few(client: RedisClient, store: Store) -> None:
+    """What is behind its end is read in vain: a single record."""
+    counts = []
+
+    class Counting(Views):
+        async def read_at(self, places: Sequence[Position], read_bytes: int) -> list[Stored | None]:
+            found = await super().read_at(places, read_bytes)
+            counts.append(len(found))
+            return found
+
+    await store.schedule([NewTask(f"{at}", 60_000, tail(data=b'"%s"' % (b"x" * 100_000)), None) for at in range(8)])
+    page = await Counting(client).page(50, None, reading=Reading(most_bytes=250_000))
+    assert (len(page.tasks), counts) == (2, [2, 1])
+
+
 async def test_what_is_read_at_once_of_several_shards_is_no_more_than_of_one(redis_url: str) -> None:
     """A page holds so much beside its answer."""
     async with AsyncExitStack() as stack:
@@ -238,5 +256,5 @@ async def test_what_is_read_at_once_of_several_shards_is_no_more_than_of_one(red
             views.append(DeadLetters(client))
             places += [("due", "1", task.key, str(number)) for task in tasks]
         random.shuffle(places)
-        found = await MergedViews(views).read_at(places)
+        found = await MergedViews(views).read_at(places, READ_BYTES)
         assert 0 < sum(len(one.raw) for one in found if one is not None) <= READ_BYTES

@@ -14,7 +14,6 @@ from redis_scheduler.store.dead_letters import LOOK_S as GROUPS_LOOK_S
 from redis_scheduler.store.filters import ANY, Filters
 from redis_scheduler.store.series import are_series_listed
 from redis_scheduler.store.stored import Stored
-from redis_scheduler.store.views import READ_BYTES
 
 Order = tuple[int, float, int, bytes, int]
 """The place, the time or the two numbers of an entry, the key, and the shard."""
@@ -46,11 +45,11 @@ class MergedViews(DeadLetters):
         place, at, key, shard = position
         return encode_cursor((place, f"{at}@{shard}" if place == "queue" else at, key))
 
-    async def read_at(self, places: Sequence[Position]) -> list[Stored | None]:
+    async def read_at(self, places: Sequence[Position], read_bytes: int) -> list[Stored | None]:
         """Return the tasks of the first places, as many as one call to each shard reads of its share of the bytes."""
         shards = sorted({place[3] for place in places})
         keys = {shard: [place[2] for place in places if place[3] == shard] for shard in shards}
-        views, share = [self._views[int(shard)] for shard in shards], READ_BYTES // len(shards)
+        views, share = [self._views[int(shard)] for shard in shards], read_bytes // len(shards)
         answers = await asyncio.gather(
             *(one.read_whole(of_shard, share) for one, of_shard in zip(views, keys.values(), strict=True))
         )

@@ -134,9 +134,9 @@ class Views:
         kept = await self.client.run(call, sized(list[bytes | None], len(task_keys)))
         return [None if one is None else read_summary(one) for one in kept]
 
-    async def read_at(self, places: Sequence[Position]) -> list[Stored | None]:
+    async def read_at(self, places: Sequence[Position], read_bytes: int) -> list[Stored | None]:
         """Return the tasks of the first places, as many as one call reads."""
-        return await self.read_whole([place[2] for place in places])
+        return await self.read_whole([place[2] for place in places], read_bytes)
 
     async def read_whole(self, task_keys: Sequence[str], read_bytes: int = READ_BYTES) -> list[Stored | None]:
         """Return the tasks of the first keys, as many as one call reads, however large they are."""
@@ -247,7 +247,8 @@ class Views:
                     return Page(page, self.cursor_of(last), behind + _count_to(last, met))
                 if last and reading.rest is not None:
                     await reading.rest()
-                tasks = await self.read_at(chunk[: limit - seen])
+                read_bytes = min(READ_BYTES, reading.most_bytes - size)
+                tasks = await self.read_at(chunk[: limit - seen], read_bytes)
                 for position, task in zip(chunk, tasks, strict=False):
                     is_wanted = task is not None and (task.state == "dead") is is_dead and filters.takes(task)
                     if task and is_wanted:

@@ -223,7 +223,7 @@ class Writes:
         is_guarded: bool = False,
     ) -> Operation | None:
         """Move the due times of those tasks whose first attempt is yet to come; return how far the operation is then.
-        If this is not its next step, nothing is moved. Give about a MiB of records at most. `is_guarded`: whether only
+        If this is not its next step, nothing is moved. Give 256 KiB of records or so. `is_guarded`: whether only
         what still has its record is moved."""
         return await self.client.run(
             SHIFT.bind(
@@ -243,7 +243,7 @@ class Writes:
 
     async def step(self, script: Script, rows: Sequence[Any], step: Step) -> Operation | None:
         """Do to tasks what a script of COUNTED does, as a step of an operation; return how far the operation is then.
-        If this is not its next step, nothing is done. `rows`: as the script has them, about a MiB at most."""
+        If this is not its next step, nothing is done. `rows`: as the script has them, 256 KiB or so."""
         keys, after = self.client.keys, step.after
         cursor = after.cursor or "-"
         call = script.bind(

@@ -5,7 +5,7 @@
 --        the next step begins; '-': this is the last) by_ms# last_ms# (no task is due later) expiry_s types...
 -- each   key expected (the record that it must have; '' for any) type_number
 -- Returns how the operation stands now: '<steps> <touched> <looked at> <mark> <cursor>'; '' if it is not known.
--- Bounds 100 tasks a call, some eight commands each, of which two take a record: give about a MiB of them at most.
+-- Bounds 100 tasks a call, some eight commands each, of which two take a record: give 256 KiB of them or so.
 -- Twice  a step that is not the next one moves nothing.
 -- Full   how the operation stands is the first write and grows: refused, nothing is written.
 --- include clock fence types bell
