@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 from aiohttp import web
 
 from redis_scheduler.errors import SettingsError
-from redis_scheduler.process.tracing import check_tracing
+from redis_scheduler.process.tracing import SEND_S, check_tracing
 from redis_scheduler.settings import Settings
+from tests.support.name_server import has_namespaces, naming_for_processes
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, client_of, run, serving
 from tests.support.waiting import wait_until
@@ -119,6 +121,23 @@ async def test_a_collector_that_is_away_keeps_nobody(tmp_path: Path, receiver: R
         await process.stop()
         assert loop.time() - began < 10
     assert not process.events("fault")
+
+
+@pytest.mark.skipif(not has_namespaces(), reason="a name server of one's own needs root and unshare")
+@pytest.mark.usefixtures("otel")
+async def test_a_collector_whose_name_is_not_found_keeps_nobody(tmp_path: Path, receiver: Receiver) -> None:
+    settings = {"TRACES_URL": "http://collector.example:4318/v1/traces", "TRACES_SHARE": "1"}
+    async with naming_for_processes(lambda name, kind: None, tmp_path) as (server, prefix):
+        async with serving(tmp_path, prefix=prefix, **settings) as process, client_of(process) as client:
+            await client.schedule(receiver.url)
+            await client.drained()
+            await wait_until(lambda: server.times_asked("collector.example"), "the collector is looked up")
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            process.signal(signal.SIGTERM)
+            assert await process.ended(60) == 0
+            assert loop.time() - began < SEND_S + 4
+        assert not process.events("fault")
 
 
 async def test_without_a_url_nothing_of_it_is_imported() -> None:

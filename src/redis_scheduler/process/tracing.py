@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from redis_scheduler import __version__
 from redis_scheduler.errors import SettingsError
 from redis_scheduler.settings import Settings
 from redis_scheduler.spans import Attributes
+from redis_scheduler.stopping import stop_or_interval
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -39,7 +41,7 @@ def check_tracing(settings: Settings) -> None:
 
 @contextlib.asynccontextmanager
 async def tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
-    """Give what tells of spans, None unless they are wanted; tell the last of them at the end."""
+    """Give what tells of spans, None unless they are wanted; tell the last of them at the end, for SEND_S at most."""
     if settings.traces_url is None:
         yield None
         return
@@ -47,7 +49,16 @@ async def tracing(settings: Settings) -> AsyncIterator["Tracing | None"]:
     try:
         yield Tracing(provider)
     finally:
-        await asyncio.to_thread(provider.shutdown)
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def end() -> None:
+            provider.shutdown()
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(ended.set)
+
+        # No thread of the loop, which waits for its own at its end: a look-up of the collector's name has no time-out.
+        threading.Thread(target=end, name="tracing-end", daemon=True).start()
+        await stop_or_interval(ended, SEND_S)
 
 
 def _provider(url: str, share: float) -> "TracerProvider":
