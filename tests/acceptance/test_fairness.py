@@ -9,7 +9,7 @@ from aiohttp import web
 
 from redis_scheduler.store.client import RedisClient
 from tests.chaos.figures import Spread
-from tests.support.receiver import receiving
+from tests.support.receiver import Receiver, receiving
 from tests.support.service import client_of, serving
 from tests.support.tokens import make_token
 from tests.support.waiting import wait_until
@@ -55,3 +55,22 @@ async def test_a_token_whose_hosts_hang_delays_no_other(redis_url: str, client: 
         has_healed.set()
         hanging.behaviour = None
         await wait_until(lambda: len(hanging.times_by_key) == len(tasks), "what hung is delivered, too", 60)
+
+
+async def test_a_claim_that_stands_in_its_workers_line_says_so(
+    redis_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.delay_s = 0.2  # in time, so that the line stays
+    settings = {"CONCURRENCY": "4", "PROCESSES": "1"}
+    async with serving(tmp_path, REDIS_URL=redis_url, **settings) as process, client_of(process) as api:
+        tasks = [{"webhook": receiver.url, "ttl": 0} for _ in range(600)]
+        assert (await api.call("POST", "/schedules", json={"tasks": tasks}))[0] == 200
+
+        says = f" in its line for 127.0.0.1:{receiver.port}, behind "
+
+        async def is_said() -> bool:
+            _, found = await api.call("GET", "/schedules?state=in%20delivery&limit=10")
+            shown = [(await api.call("GET", f"/schedule/{one['info']['key']}"))[1] for one in found["data"]]
+            return any(says in one["data"]["info"].get("waits_for", "") for one in shown if "data" in one)
+
+        await wait_until(is_said, "a claim says that it stands in line", 30)

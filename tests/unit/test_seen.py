@@ -1,11 +1,14 @@
 """What a worker saw of hosts: the last five minutes, bounded, the busiest first, and those that fail."""
 
+from collections import deque
+
 import pytest
 
 from redis_scheduler.engine.hosts import Host
 from redis_scheduler.engine.seen import FAILED, HOSTS_MOST, ORIGINS_MOST, PERIOD_S, HostsSeen
 from redis_scheduler.store.processes import HOSTS_TOLD
 from redis_scheduler.task.outcome import Outcome
+from tests.support.slots import claim
 
 
 class Clock:
@@ -58,10 +61,15 @@ def test_what_runs_and_who_is_slow_is_told_first(clock: Clock) -> None:
         Host("s:80", [0] * 4, is_slow=True),
         Host("r:80", [0] * 4, running=3),
         Host("r:80", [0] * 4, "t", running=2),
+        Host("l:80", [0] * 4, running=1, line=deque([claim()] * 3)),
     ]
     told = seen.told(hosts)[1]
     assert len(told) == HOSTS_TOLD
-    assert [(one.host, one.running, one.is_slow) for one in told[:2]] == [("s:80", 0, True), ("r:80", 5, False)]
+    assert [(one.host, one.running, one.is_slow, one.waiting) for one in told[:3]] == [
+        ("s:80", 0, True, 0),
+        ("r:80", 5, False, 0),
+        ("l:80", 1, False, 3),
+    ]
 
 
 def test_who_fails_is_told_of_however_little_was_sent_there(clock: Clock) -> None:

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from redis_scheduler.api.waits import ERROR_LENGTH, waits_for
 from redis_scheduler.store.limiting import HostState
+from redis_scheduler.store.processes import HostTold, ProcessSeen, Said
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.limit import Breaker, Limit
 from redis_scheduler.task.options import Options
@@ -29,6 +30,13 @@ def queued(before: int) -> Stored:
     return stored
 
 
+def in_delivery(running: int, waiting: int) -> Stored:
+    stored = task("in delivery")
+    told = [HostTold("localhost:80", running, waiting=waiting)]
+    stored.owner_said = ProcessSeen("w", DUE_MS, Said(role="worker", version="1", since_ms=0, hosts=told))
+    return stored
+
+
 @pytest.mark.parametrize(
     ("stored", "said"),
     [
@@ -46,6 +54,12 @@ def queued(before: int) -> Stored:
         (task("queued", failure=b'{"error":"\xff"}'), "a free slot of a worker, after attempt 2 failed"),
         (task("in delivery"), "the answer to its attempt 1"),
         (task("in delivery", failure=FAILURE), "the answer to its attempt 3"),
+        (in_delivery(running=3, waiting=0), "the answer to its attempt 1"),
+        (
+            in_delivery(running=3, waiting=1_200),
+            f"a free slot of the worker w (1,200 in its line for localhost:80, behind 3 that run, at {TIME}), or the "
+            "answer to its attempt 1",
+        ),
         (task("waiting", LATER_MS), "a free slot of a worker"),
         (task("waiting", LATER_MS, FAILURE), f"its retry, {LATER}, after attempt 2 failed: answered 503"),
         (task("deferred", LATER_MS, FAILURE), f"its retry, {LATER}, after attempt 2 failed: answered 503"),

@@ -178,7 +178,7 @@ class ManyApi(ShiftsApi):
                 found = await calls.writes.step(script, of_wanted, Step(operation_id, after, is_named))
             if found is None:
                 raise not_known(operation_id)
-            return as_asked(found, operation.mark, "operation")
+            return as_asked(found, operation.mark, "operation", operation_id)
 
         return await self._operated(request, given, verb, filters, f"rate {rate_of(given)}", take)
 

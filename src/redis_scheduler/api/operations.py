@@ -152,7 +152,7 @@ class OperationsApi(AcknowledgementsApi):
                 raise next(iter(away.values()))
             problem = "must be the `next` of an earlier answer, unchanged and less than a day old, got "
             raise InvalidField("cursor", problem + quoted(operation_id))
-        return operation_id, [as_asked(part or Operation(mark), mark, field) for part in parts]
+        return operation_id, [as_asked(part or Operation(mark), mark, field, operation_id) for part in parts]
 
     async def _part_of(
         self, calls: ShardCalls, operation_id: str, away: dict[int, StoreUnavailable]
@@ -237,11 +237,13 @@ def stepped(operation: Operation, touched: int, looked_at: int, cursor: str | No
     )
 
 
-def as_asked(operation: Operation, mark: str, field: str) -> Operation:
-    """Return an operation that does what is asked for. Raises InvalidField for another."""
+def as_asked(operation: Operation, mark: str, field: str, operation_id: str) -> Operation:
+    """Return an operation that does what is asked for. Raises InvalidField for another, which `field` names."""
     if operation.mark != mark:
-        problem = "is of an operation that does something else, or to others: verb, `by`, `rate` and filters must stay"
-        raise InvalidField(field, problem, Code.CONTRADICTION)
+        problem = (
+            "is of an operation that does something else, or to others: verb, `by`, `rate` and filters must stay, got "
+        )
+        raise InvalidField(field, problem + quoted(operation_id), Code.CONTRADICTION)
     return operation
 
 

@@ -1,5 +1,6 @@
 """What the API asks of one shard, and the batches in which its requests do."""
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -12,10 +13,12 @@ from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.room import NameRoom, Room
 from redis_scheduler.api.waits import WAITS_FOR_WORKER
 from redis_scheduler.errors import Code, InvalidField, RequestRefused, StoreFull, StoreUnavailable
+from redis_scheduler.host import host_of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.dead_letters import DeadLetters
 from redis_scheduler.store.limiting import Limiting, limit_of
 from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.processes import said_of_host
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.tokens import NO_SHARE, Share, sum_of
@@ -45,6 +48,9 @@ from redis_scheduler.task.timing import Timing
 DUE_BYTES = 20
 """What stands in a record before its tail, until the year 2286."""
 
+SAID_WITHIN_S = 0.2
+"""The first shard has so long to tell what a worker said."""
+
 
 class ShardCalls:
     """The writes and views of a shard. Requests submit to its batches: of these one call of each kind is under way."""
@@ -66,6 +72,7 @@ class ShardCalls:
         self.limiting = Limiting(client, timing)
         self.workers = Workers(client)
         self._limits = limits
+        self._clients = clients
         limit = timing.batch_limit
         self._room = Room(client, limits.memory_reserve, self.retention, clients, warned)
         self.names = NameRoom(client, limits.labels_most)
@@ -91,8 +98,9 @@ class ShardCalls:
         return stored.key, stored.listed, expected, result
 
     async def learn_why(self, stored: Stored, is_alone: bool) -> None:
-        """Learn of a task that is not delivered yet whether a worker lives, how many are before it in the queue, or how
-        the limit stands that holds it. `is_alone`: whether there is no other shard."""
+        """Learn of a task that is not delivered yet whether a worker lives, how many are before it in the queue, how
+        the limit stands that holds it, or what the worker that has it said of its host. `is_alone`: whether there is no
+        other shard."""
         if stored.state in WAITS_FOR_WORKER and not self.workers.is_any:
             # Without an answer to this the task is shown all the same.
             with contextlib.suppress(StoreUnavailable, StoreFull):
@@ -102,6 +110,13 @@ class ShardCalls:
             await self.views.count_before(stored)
         elif stored.state == "held":
             [stored.limit] = await self.limiting.states([limit_of(stored.record)])
+        elif stored.owner and stored.record.origin and not stored.unserved:
+            # Processes say it in the first shard; without its answer the task is shown all the same.
+            with contextlib.suppress(StoreUnavailable, StoreFull, TimeoutError):
+                async with asyncio.timeout(SAID_WITHIN_S):
+                    stored.owner_said = await said_of_host(
+                        self._clients[0], stored.owner, host_of(stored.record.origin)
+                    )
 
     def share_of(self, key: str, tail: bytes, listed: Listing) -> Share:
         """Return what its token has more waiting by a task."""

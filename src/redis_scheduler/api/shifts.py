@@ -49,7 +49,7 @@ class ShiftsApi(OperationsApi):
             found = await calls.writes.shift(operation_id, step, tasks, TYPES in given)
             if found is None:
                 raise not_known(operation_id)
-            return as_asked(found, operation.mark, "operation")
+            return as_asked(found, operation.mark, "operation", operation_id)
 
         return await self._operated(request, given, "shifted", filters, f"by {by_ms}", take)
 

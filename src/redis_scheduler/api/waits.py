@@ -57,7 +57,7 @@ def _waits_for(stored: Stored) -> str | None:
         case "held":
             return f"its turn: {_held_by(stored)}"
         case "in delivery":
-            return f"the answer to its attempt {stored.attempts + 1}"
+            return f"{_in_line(stored)}the answer to its attempt {stored.attempts + 1}"
         case "queued":
             return f"a free slot of a worker{_behind(stored)}{_retry(stored)}"
         case "waiting" | "deferred":
@@ -96,6 +96,17 @@ def _behind(stored: Stored) -> str:
     if not stored.before:
         return ""
     return f", behind {stored.before:,}{' or more' if stored.before == BEFORE_MOST else ''} in the queue"
+
+
+def _in_line(stored: Stored) -> str:
+    """Return the slot that a claimed task may wait for, where some stand in their worker's line, as that said last:
+    it runs, or stands among them. Empty where none do."""
+    seen = stored.owner_said
+    if seen is None or not seen.said.hosts[0].waiting:
+        return ""
+    told = seen.said.hosts[0]
+    line = f"{told.waiting:,} in its line for {told.host}, behind {told.running:,} that run, at {rfc3339(seen.at_ms)}"
+    return f"a free slot of the worker {seen.name} ({line}), or "
 
 
 def _retry(stored: Stored) -> str:

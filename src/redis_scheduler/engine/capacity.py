@@ -85,7 +85,7 @@ class Capacity:
 
     @property
     def busy_hosts(self) -> list[Host]:
-        """The hosts for which something runs, and those that are slow; one for each token."""
+        """The hosts for which something runs or stands in line, and those that are slow; one for each token."""
         return self._hosts.busy()
 
     @property

@@ -83,5 +83,6 @@ class Hosts:
         return host
 
     def busy(self) -> list[Host]:
-        """Return the hosts for which something runs, and those that are slow."""
-        return [host for known in (self._older, self._newer) for host in known.values() if host.running or host.is_slow]
+        """Return the hosts for which something runs or stands in line, and those that are slow."""
+        known = (host for hosts in (self._older, self._newer) for host in hosts.values())
+        return [host for host in known if host.running or host.line or host.is_slow]

@@ -5,7 +5,7 @@ The historian counts into `rows`, a look into a dict for each attempt; all else 
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 from redis_scheduler.engine.hosts import Host
@@ -59,33 +59,34 @@ class HostsSeen:
                 self._errors[host_of(origin)] = said, int(time.time() * 1000)
 
     def told(self, hosts: Iterable[Host] = ()) -> tuple[int, list[HostTold]]:
-        """Return how many ms the numbers span, and what there is to tell: of `hosts`, for which something runs or which
-        are slow, of those with most attempts, and of those that fail."""
+        """Return how many ms the numbers span, and what there is to tell: of `hosts`, for which something is
+        here or which are slow, of those with most attempts, and of those that fail."""
         self._collect()
-        running: dict[str, int] = {}
+        running, waiting = Counter[str](), Counter[str]()
         slow = set()
         for host in hosts:
-            running[host.name] = running.get(host.name, 0) + host.running
+            running[host.name] += host.running
+            waiting[host.name] += len(host.line)
             if host.is_slow:
                 slow.add(host.name)
         names = {*running, *self._totals}
         told = chosen(
             names,
-            lambda name: (name in slow, running.get(name, 0) + sum(self._totals.get(name, ()))),
+            lambda name: (name in slow, running[name] + waiting[name] + sum(self._totals.get(name, ()))),
             self._fails,
             HOSTS_TOLD,
         )
         span_ms = int((self._now() - self._periods[0][0]) * 1000)
-        return span_ms, [self._told(name, running.get(name, 0), name in slow) for name in told]
+        return span_ms, [self._told(name, running[name], name in slow, waiting[name]) for name in told]
 
     def _fails(self, name: str) -> bool:
         row = self._totals.get(name)
         return row is not None and 2 * row[FAILED] > sum(row[:FAILED])
 
-    def _told(self, name: str, running: int, is_slow: bool) -> HostTold:
+    def _told(self, name: str, running: int, is_slow: bool, waiting: int) -> HostTold:
         row = self._totals.get(name) or _new_row()
         error, error_ms = self._errors.get(name, ("", 0))
-        return HostTold(name, running, is_slow, row[FAILED], row[:BUCKETS], error, error_ms)
+        return HostTold(name, running, is_slow, row[FAILED], row[:BUCKETS], error, error_ms, waiting)
 
     def _collect(self) -> None:
         """Begin another period, and forget one, when it is time; add what was counted."""

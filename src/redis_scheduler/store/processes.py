@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from redis_scheduler.store.answer_shape import NUMBER, SCANNED, redis_ms, text_pairs
+from redis_scheduler.store.answer_shape import NUMBER, SCANNED, of, redis_ms, text_pairs
 from redis_scheduler.store.client import RedisClient
 
 PROCESSES_MOST = 1_000
@@ -46,7 +46,8 @@ class Look(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 class HostTold(msgspec.Struct, array_like=True):
     """What a worker saw of a host lately. running: attempts under way; took: how many attempts took how long, by the
-    buckets of tally.py, and how many of all failed; error: how the last that failed did, and when, by its clock."""
+    buckets of tally.py, and how many of all failed; error: how the last that failed did, and when, by its clock;
+    waiting: claims that stand in line for it."""
 
     host: str
     running: int = 0
@@ -55,6 +56,7 @@ class HostTold(msgspec.Struct, array_like=True):
     took: list[int] = []
     error: str = ""
     error_ms: int = 0
+    waiting: int = 0
 
 
 class Said(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -104,6 +106,17 @@ async def each_process(client: RedisClient) -> AsyncIterator[ProcessSeen]:
             if name not in names and (seen := _seen(name, text)) is not None and abs(now_ms - seen.at_ms) <= SAID_MS:
                 names.add(name)
                 yield seen
+
+
+async def said_of_host(client: RedisClient, name: str, host: str) -> ProcessSeen | None:
+    """Return what a process said last of one host alone; None if it said nothing of it, or this may not be asked.
+    Raises StoreUnavailable."""
+    text = await client.optional("HGET", client.keys.processes, name, read=of(bytes | None))
+    seen = None if text is None else _seen(name.encode(), text)
+    if seen is None:
+        return None
+    seen.said.hosts = [told for told in seen.said.hosts if told.host == host]
+    return seen if seen.said.hosts else None
 
 
 async def _pieces(client: RedisClient) -> AsyncIterator[list[tuple[bytes, bytes]]]:

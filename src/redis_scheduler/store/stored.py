@@ -18,6 +18,7 @@ from redis_scheduler.task.timing import LAST_MS
 
 if TYPE_CHECKING:
     from redis_scheduler.store.limiting import HostState
+    from redis_scheduler.store.processes import ProcessSeen
     from redis_scheduler.store.vault import Vault
 
 BEFORE_MOST = 1_000
@@ -51,6 +52,10 @@ class Stored:
     """How the limit stands that holds the task, where that was asked."""
     unserved: str = ""
     """That no worker lives in its shard, where that was asked; empty: one does, or it is not known."""
+    owner: str = ""
+    """The worker that has it in delivery."""
+    owner_said: "ProcessSeen | None" = None
+    """What its owner has said last of its host, where that was asked."""
     all_paused_since_ms: int | None = None
     """Since when nothing of the deployment is promoted or claimed; None: it is."""
     shard: int = 0
@@ -148,6 +153,8 @@ def _stored(
     entry_id = entry_of_mark(mark) or (entry.decode(errors="replace") if entry else None)
     stored = Stored(key, raw, record, attempts, last_failure, state, expires_ms, died, entry_id, mark)
     stored.is_told_to_run = is_told_to_run(failure)
+    if state == "in delivery" and owner is not None:
+        stored.owner = owner.decode(errors="replace")
     if state == "paused" and paused is not None and paused.startswith(b"-"):
         stored.left_ms = score_ms(paused[1:]) or 0
     return stored
