@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -10,13 +11,17 @@ import pytest
 import redis.asyncio
 from aiohttp import web
 
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.task.timing import DEFAULT
+from tests.scripts.states import deferred
 from tests.support.audit import audited
 from tests.support.clock import SettableClock
 from tests.support.engine import MODULE
-from tests.support.names import KEYS_OF_SHARDS, SHARDS
+from tests.support.names import KEYS, KEYS_OF_SHARDS, SHARDS
 from tests.support.receiver import Receiver
 from tests.support.redis_process import redis_process
 from tests.support.service import TOKEN, Client, Process, client_of, serving
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 STEP_S = 600.0
@@ -122,6 +127,47 @@ async def test_what_waits_comes_after_its_delay_though_the_clock_is_set_back_twi
     waited_s = [second - first for first, second in begun.values()]
     assert min(waited_s) >= delay_s
     assert max(waited_s) < 2 * delay_s
+
+
+@pytest.mark.parametrize("calls", [0, 2, 3, 20])
+async def test_a_clock_that_goes_forward_and_back_within_a_rewind_ends_delays_by_that_early_and_no_more(
+    calls: int, tmp_path: Path
+) -> None:
+    """As without a rewind, however far that has come, and whether a task was deferred before it or in it."""
+    clock, forward_s = SettableClock(tmp_path, STEP_S), 20.0
+    async with redis_process(tmp_path / "redis", environment=clock.environment) as server:
+        client = RedisClient(server.url, 3, KEYS)
+        store = Store(client, "worker-a", replace(DEFAULT, batch_limit=1))
+        ends_s: dict[str, float] = {}
+
+        async def ends_at_s(key: str) -> float:
+            """When its delay is over, by the machine's clock."""
+            return float(await client.command("ZSCORE", KEYS.due, key) or 0) / 1000 - clock.ahead_s
+
+        async def defer(count: int, early_s: float = 0) -> None:
+            for _ in range(count):
+                task = await deferred(store)
+                ends_s[task.key] = await ends_at_s(task.key) - early_s
+            for _ in range(2):  # the first after a step forward seems to have been stuck on its way
+                await store.look(0)
+
+        await client.create_group()
+        await defer(3, forward_s)
+        clock.set(0)
+        assert (await store.look(0)).must_rewind
+        for _ in range(calls):
+            await store.rewind()
+        await defer(2, forward_s)
+        clock.set(forward_s)
+        await defer(2)
+        clock.set(0)
+        assert (await store.look(0)).must_rewind
+        while await client.command("HEXISTS", KEYS.sweep, "step_ms"):
+            await store.rewind()
+        late_s = [await ends_at_s(key) - end_s for key, end_s in ends_s.items()]
+        await client.aclose()
+    assert min(late_s) >= 0
+    assert max(late_s) < 2, "by the time that a look may be past, for each step"
 
 
 async def test_a_series_fires_once_for_each_time_though_the_clock_is_set_back_and_forward(

@@ -133,6 +133,31 @@ async def test_what_was_deferred_comes_by_both_steps_though_the_rewind_between_t
     assert max(late_ms) <= 2 * 2, "2 ms for each step"
 
 
+async def test_what_was_deferred_before_three_steps_within_one_rewind_is_late_by_all_of_them(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    """The limit: its time says the same as one of what was deferred since. Nothing else is late, and nothing early."""
+    expected_ms: dict[str, float] = {}
+    oldest, steps_ms = "", 0
+    for _ in range(3):
+        task = await deferred(store)
+        expected_ms[task.key] = float(await due_ms(raw, task.key) or 0)
+        oldest = oldest or task.key
+        await set_back(store, 4_000)
+        before_ms = int(await ask(raw, "HGET", KEYS.sweep, "clock_ms"))
+        assert (await store.look(0)).must_rewind
+        step_ms = before_ms - int(await ask(raw, "HGET", KEYS.sweep, "clock_ms"))
+        expected_ms = {key: at_ms - step_ms for key, at_ms in expected_ms.items()}
+        steps_ms += step_ms
+    since = await deferred(store)
+    expected_ms[since.key] = float(await due_ms(raw, since.key) or 0)
+    await rewound(store)
+    late_ms = {key: float(await due_ms(raw, key) or 0) - at_ms for key, at_ms in expected_ms.items()}
+    assert late_ms.pop(oldest) == steps_ms
+    assert min(late_ms.values()) >= 0
+    assert max(late_ms.values()) <= 2 * 2, "2 ms for each step"
+
+
 async def test_a_step_too_small_to_be_noticed_moves_nothing_that_was_deferred_since(
     store: Store, raw: redis.asyncio.Redis
 ) -> None:
