@@ -7,6 +7,7 @@ from typing import Any
 
 from redis_scheduler.api.answers import TRY_AGAIN
 from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS
+from redis_scheduler.api.pace import RATE_LEAST, RATE_MOST
 from redis_scheduler.ui.answers import PageRefused
 from redis_scheduler.ui.asking import Asker
 from redis_scheduler.ui.entering import Visitor
@@ -23,6 +24,7 @@ MANY = {
     "run": ("/schedules/run", FILTERS),
 }
 RATED = ("replay", "run")
+WEEK_S = 86_400 * 7
 
 MAY_PASS = (429, 503, 507)
 """The statuses of answers after which the same step may be asked for again."""
@@ -86,9 +88,12 @@ def _rate(verb: str, counted: int, minutes: str) -> dict[str, str]:
         over_s = float(minutes) * 60
     except ValueError:
         over_s = math.nan
-    if not 1 <= over_s <= 86_400 * 7:
-        raise ValueError("minutes: must be a number from 0.02 to 10080 (a week), or empty")
-    return {"rate": f"{min(100_000.0, max(0.01, counted / over_s)):.4f}"}
+    most_s = min(WEEK_S, counted / RATE_LEAST)
+    if not 1 <= over_s <= most_s:
+        most = f"{math.floor(most_s / 0.6) / 100:g}"
+        slowest = "a week" if most_s == WEEK_S else f"one task in {1 / RATE_LEAST:g} seconds is the slowest"
+        raise ValueError(f"minutes: must be a number from 0.02 to {most} ({slowest}), or empty")
+    return {"rate": f"{min(RATE_MOST, counted / over_s):.4f}"}
 
 
 def _number(text: str) -> int:
