@@ -8,12 +8,14 @@ import asyncio
 import contextlib
 import functools
 import os
-from collections.abc import Mapping
-from typing import Any
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import hiredis
 import redis.asyncio
+from aiohappyeyeballs import start_connection
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -39,7 +41,8 @@ class AddressedConnection(Connection):
 
     resolver: Resolver
     peers: set[tuple[str, int]]
-    _address = ""
+    _reached: Mapping[str, Any]
+    """An address, or a socket that is connected to one: in the words of asyncio."""
 
     async def _connect(self) -> None:
         try:
@@ -48,23 +51,51 @@ class AddressedConnection(Connection):
         except NotFound as error:
             # The library puts each argument into its message.
             raise OSError(error.strerror) from None
-        for self._address in addresses:
+        # Those that answered before come first.
+        addresses = sorted(addresses, key=lambda address: (address, self.port) not in self.peers)
+        # Of several errors the first tells most: that of an address that was reached, and has a wrong certificate.
+        failed: OSError | None = None
+        while True:
+            try:
+                address, self._reached = await self._reach(addresses)
+            except OSError as error:
+                raise failed or error from None
             try:
                 await super()._connect()  # type: ignore[no-untyped-call]  # the library's
-            except OSError:
-                if self._address == addresses[-1]:
-                    raise
+            except OSError as error:
+                failed = failed or error
+                addresses.remove(address)
+                if not addresses:
+                    raise failed from None
             else:
                 if len(self.peers) >= PEERS_MOST:
                     self.peers.clear()
-                self.peers.add((self._address, self.port))
+                self.peers.add((address, self.port))
                 return
+
+    async def _reach(self, addresses: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
+        """Return the address that is to be connected to, or the first that a connection leads to: some may be silent,
+        and all have the time of one."""
+        if len(addresses) == 1:
+            return addresses[0], {"host": addresses[0], "port": self.port}
+        kind, flag, within_s = socket.SOCK_STREAM, socket.AI_NUMERICHOST, cast(float, self.socket_connect_timeout)
+        found = {socket.getaddrinfo(address, self.port, type=kind, flags=flag)[0]: address for address in addresses}
+        async with asyncio.timeout(within_s):
+            reached = await start_connection([*found], happy_eyeballs_delay=within_s / (len(found) + 1))
+        try:
+            peer, *_ = reached.getpeername()
+        except OSError:  # it was reset
+            reached.close()
+            raise
+        return next(address for (*_, at), address in found.items() if at[0] == peer), {"sock": reached}
 
     def _connection_arguments(self) -> Mapping[str, Any]:
         arguments = dict(super()._connection_arguments())
+        del arguments["host"], arguments["port"]
         if "ssl" in arguments:
             arguments["server_hostname"] = self.host
-        return arguments | {"host": self._address}
+        arguments.update(self._reached)
+        return arguments
 
 
 class FollowingConnection(AddressedConnection):
