@@ -1,6 +1,7 @@
 """Which live workers are too old for a task's options: what Redis says of its consumers."""
 
 import asyncio
+import math
 import time
 from pathlib import Path
 
@@ -125,13 +126,31 @@ async def test_redis_is_asked_once_for_all_tasks_of_a_while(client: RedisClient,
     assert sum(found["calls"] for name, found in stats.items() if name.startswith("cmdstat_xinfo")) == 1
 
 
+async def test_that_there_is_none_holds_for_less_long(
+    client: RedisClient, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.create_group()
+    found = workers.Workers(client)
+    assert found.is_any is None
+    assert await found.found_any() is False
+    monkeypatch.setattr(workers, "NONE_FRESH_S", 60)
+    assert found.is_any is False
+    await see(raw, NEW)
+    monkeypatch.setattr(workers, "NONE_FRESH_S", 0)
+    assert found.is_any is None
+    assert await found.found_any() is True
+    assert found.is_any is True
+    monkeypatch.setattr(workers, "FRESH_S", 0)
+    assert found.is_any is None
+
+
 async def test_all_who_wait_for_a_redis_that_is_away_are_told_at_once(tmp_path: Path) -> None:
     async with redis_process(tmp_path) as server:
         client = RedisClient(server.url, 0.3, KEYS)
         found = workers.Workers(client)
         assert await found.too_old(2) is None
         async with standing_still(server.pid):
-            found._fresh_until = 0
+            found._asked_s = -math.inf
             started = time.monotonic()
             answers = await asyncio.gather(*(found.too_old(2) for _ in range(20)), return_exceptions=True)
             took_s = time.monotonic() - started

@@ -1,9 +1,8 @@
 """What is shown of a task is the same by the short way, which most go, and by the long one."""
 
-from dataclasses import replace
-
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.view import Info, PlainInfo
@@ -27,7 +26,7 @@ def stored(raw: bytes) -> Stored:
 def test_both_ways_show_the_same(raw: bytes, explains: bool) -> None:
     short = view_of(stored(raw), explains)
     # `again` is shown by the long way alone, and it stands before what explains.
-    long = view_of(replace(stored(raw), record=msgspec.structs.replace(read_record(raw), again=7)), explains)
+    long = view_of(replace(stored(raw), record=replace(read_record(raw), again=7)), explains)
     assert isinstance(short.info, PlainInfo)
     assert isinstance(long.info, Info)
     assert msgspec.json.encode(short) == msgspec.json.encode(long).replace(b',"again":7', b"")

@@ -52,7 +52,8 @@ class DeadLettersApi(Api):
 
     async def dead_letter(self, request: Request, _given: Mapping[str, str]) -> Response:
         """GET /dead/{key}: one dead letter."""
-        return await self._shown(request, await self._places.find(requests.task_key(request)), _dead)
+        key = requests.task_key(request)
+        return await self._shown(request, key, await self._places.find(key), _dead)
 
     async def discard(self, request: Request, _given: Mapping[str, str]) -> Response:
         """DELETE /dead/{key}: delete a dead letter, and no task that is alive again."""

@@ -46,12 +46,6 @@ class Endpoint:
         self._seen: dict[tuple[str, int], list[int]] = {}
         """The histograms of methods and statuses."""
         self._routes = {method: route for route in handlers for method in route.methods}
-        self._noted = {
-            route.method: (f"{route.method} {route.path}", bool(route.needs & ALWAYS))
-            for route in handlers
-            if route.method != "GET" and route.path not in UNCHANGING
-        }
-        """What is noted of who changes something; see journal.py."""
         self._served = {
             method: (
                 handler,
@@ -59,6 +53,7 @@ class Endpoint:
                 _unserved_headers(route),
                 route.body is None and method != "GET",
                 int(route.needs),
+                _noted(route),
             )
             for route, handler in handlers.items()
             for method in route.methods
@@ -67,13 +62,13 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         began_ns = time.monotonic_ns()
-        caller = scope.get(CALLER)
+        method, caller = scope["method"], scope.get(CALLER)
+        noted: tuple[str, bool] | None = None
         given: dict[str, str] = {}
         try:
             request = Request(scope, receive, send)
-            handler, known, refused, is_bare, needs = self._served.get(scope["method"]) or self._unserved(
-                scope["method"]
-            )
+            served = self._served.get(method) or self._unserved(method)
+            handler, known, refused, is_bare, needs, noted = served
             if caller is not None and needs & ~caller.rights:
                 _refuse(caller, needs)
             if not refused.isdisjoint(headers_of(scope)):
@@ -83,13 +78,13 @@ class Endpoint:
             if is_bare and has_body(request):
                 await check_is_empty(request)
             if caller is not None and (caller.types or "type" in given):
-                given = kept_to_types(self._routes[request.method], caller, given)
+                given = kept_to_types(self._routes[method], caller, given)
             response = await handler(request, given)
         except Exception as error:
             if isinstance(error, RequestRefused) and error.code in NOT_ALLOWED:
                 self._note_refused(scope)
             response = answer_to(error, scope)
-        if self._auditor is not None and (noted := self._noted.get(scope["method"])) is not None:
+        if noted is not None and self._auditor is not None:
             named, is_always = noted
             notes_all = self._auditor.notes_api if caller is None else caller.rights & Right.ADMIN
             if is_always or notes_all or BY_PERSON in scope:
@@ -98,8 +93,7 @@ class Endpoint:
             await response(scope, receive, send)
         finally:
             observe(
-                self._seen.get((scope["method"], response.status_code))
-                or self._numbers_of(scope["method"], response.status_code),
+                self._seen.get((method, response.status_code)) or self._numbers_of(method, response.status_code),
                 time.monotonic_ns() - began_ns,
             )
 
@@ -117,6 +111,13 @@ class Endpoint:
         taken = ", ".join(self._served)
         error = f"This path does not take {method}, but {taken}"
         raise RequestRefused(Code.METHOD_NOT_ALLOWED, error, headers={"Allow": taken})
+
+
+def _noted(route: Route[Any]) -> tuple[str, bool] | None:
+    """Return what is noted of who changes something by a route, and whether it is of everybody; see journal.py."""
+    if route.method == "GET" or route.path in UNCHANGING:
+        return None
+    return f"{route.method} {route.path}", bool(route.needs & ALWAYS)
 
 
 def _refuse(caller: Caller, needs: int) -> NoReturn:

@@ -39,6 +39,7 @@ from redis_scheduler.api.places import Place
 from redis_scheduler.api.preconditions import Preconditions, etag_of, etag_of_new, preconditions
 from redis_scheduler.api.repeats import check_repeat, shown, shown_ended, times_of
 from redis_scheduler.api.scheduling import new_task, stored_before
+from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.api.shards import Shards
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.stats import of_shard, statistics
@@ -102,33 +103,36 @@ class Api(Shards):
         key = requests.task_key(request)
         calls, _ = place = await self._places.find(key)
         try:
-            return await self._shown(request, place, _found)
+            return await self._shown(request, key, place, _found)
         except TaskNotFound:
             summary = await calls.recall.submit(key) if calls.keeps_results else None
             if (summary := visible(caller_of(request), summary)) is None:
                 raise
             return answer(await shown_ended(key, summary, calls))
 
-    async def _shown(self, request: Request, place: Place, found: Callable[[Stored | None], Stored]) -> Response:
+    async def _shown(
+        self, request: Request, key: str, place: Place, found: Callable[[Stored | None], Stored]
+    ) -> Response:
         """Show a task, which `found` gets as it stands, and may refuse."""
-        (calls, stored), key, caller = place, requests.task_key(request), caller_of(request)
-        to_admin, is_alone = may_see_all(caller), self._places.generations.is_single
+        (calls, stored), caller = place, caller_of(request)
         if isinstance(stored, int):
-
-            async def read() -> tuple[bytes, str]:
-                large = found(visible(caller, await calls.views.task(key)))
-                await calls.learn_why(large, is_alone)
-                body = encode_answer(await shown(large, view_of(large, True, to_admin), calls))
-                return body, etag_of(large)
-
+            read = partial(self._read_large, key, calls, caller, found)
             return await self._large_answer(request, COPIES * stored, read)
         task = found(visible(caller, stored))
         if task.state in WAITS_FOR_WORKER:  # of others there is no more to learn
-            await calls.learn_why(task, is_alone)
-        view = view_of(task, True, to_admin)
+            await calls.learn_why(task, self._places.generations.is_single)
+        view = view_of(task, True, may_see_all(caller))
         if task.record.options is NONE:  # so it is no series: `shown` would show the same
             return answer(Shown(view), etag_of(task))
         return answer(await shown(task, view, calls), etag_of(task))
+
+    async def _read_large(
+        self, key: str, calls: ShardCalls, caller: Caller | None, found: Callable[[Stored | None], Stored]
+    ) -> tuple[bytes, str]:
+        """Return what is shown of a large task, and its ETag."""
+        task = found(visible(caller, await calls.views.task(key)))
+        await calls.learn_why(task, self._places.generations.is_single)
+        return encode_answer(await shown(task, view_of(task, True, may_see_all(caller)), calls)), etag_of(task)
 
     async def list(self, request: Request, given: Mapping[str, str]) -> Response:
         """GET /schedules?type=&limit=&cursor=, and filters: tasks still to be delivered."""

@@ -62,9 +62,7 @@ def etag_of_new(key: str, due_ms: int, tail: bytes) -> str:
 
 
 def _etag(key: str, *parts: bytes) -> str:
-    digest = blake2b(b"%b " % key.encode(), digest_size=ETAG_BYTES)
-    for part in parts:
-        digest.update(part)
+    digest = blake2b(b"".join((key.encode(), b" ", *parts)), digest_size=ETAG_BYTES)
     return f'"{digest.hexdigest()}"'
 
 

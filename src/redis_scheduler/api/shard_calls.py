@@ -101,11 +101,14 @@ class ShardCalls:
         """Learn of a task that is not delivered yet whether a worker lives, how many are before it in the queue, how
         the limit stands that holds it, or what the worker that has it said of its host. `is_alone`: whether there is no
         other shard."""
-        if stored.state in WAITS_FOR_WORKER and not self.workers.is_any:
-            # Without an answer to this the task is shown all the same.
-            with contextlib.suppress(StoreUnavailable, StoreFull):
-                if not await self.workers.found_any():
-                    stored.unserved = "no worker runs" if is_alone else f"no worker serves shard {self.number}"
+        if stored.state in WAITS_FOR_WORKER:
+            is_any = self.workers.is_any
+            if is_any is None:
+                # Without an answer to this the task is shown all the same.
+                with contextlib.suppress(StoreUnavailable, StoreFull):
+                    is_any = await self.workers.found_any()
+            if is_any is False:
+                stored.unserved = "no worker runs" if is_alone else f"no worker serves shard {self.number}"
         if stored.state == "queued":
             await self.views.count_before(stored)
         elif stored.state == "held":

@@ -3,7 +3,7 @@
 from msgspec import UNSET, Raw, UnsetType
 
 from redis_scheduler.api.view import NULL, AttemptView, Info, PlainInfo, SeriesView, TaskView, breaker_view, raw_or_null
-from redis_scheduler.api.waits import its_time, waits_for
+from redis_scheduler.api.waits import its_time, waits_for, what_stops
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.attempts import Attempt, read_failed
@@ -69,10 +69,8 @@ def _plain_view(stored: Stored, explains: bool, to_admin: bool) -> TaskView | No
     )
     if not is_plain:
         return None
-    due, waits = rfc3339(record.due), None
-    if explains:
-        is_usual = stored.all_paused_since_ms is None and not stored.unserved
-        waits = its_time(f", {due}") if is_usual else waits_for(stored)
+    due = rfc3339(record.due)
+    waits = what_stops(stored, its_time(f", {due}")) if explains else None
     info = PlainInfo(
         stored.key,
         record.ttl,

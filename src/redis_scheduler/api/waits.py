@@ -28,7 +28,11 @@ _decode = msgspec.json.Decoder(_Failure).decode
 def waits_for(stored: Stored) -> str | None:
     """Return what a task waits for; None if it is dead. While no worker lives in its shard, or all is paused, the
     sentence begins with that, unless the task would not be delivered anyway; with the pause not of one in delivery."""
-    waits = _waits_for(stored)
+    return what_stops(stored, _waits_for(stored))
+
+
+def what_stops(stored: Stored, waits: str | None) -> str | None:
+    """Return what a task waits for by itself behind what stops it before: no worker lives, or all is paused."""
     if stored.unserved and stored.state in WAITS_FOR_WORKER:
         then = f"then {waits}"
         if stored.state == "in delivery":

@@ -5,8 +5,9 @@ A state is where the key stands: in `due` scheduled or deferred, in `entries` qu
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, all_paused_since_ms, columns
 from redis_scheduler.store.keys import WAITING
@@ -25,8 +26,7 @@ BEFORE_MOST = 1_000
 """So many tasks before another are counted."""
 
 
-@dataclass(slots=True)
-class Stored:
+class Stored(msgspec.Struct):
     """A task as it stands: its record (and the bytes of it), where it stands, when it next fires (None: never), when it
     died."""
 

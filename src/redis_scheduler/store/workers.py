@@ -5,6 +5,7 @@ knows of its consumers: before 7.2 that is little. A worker that meets a task th
 the same, since it does not know a member of its record.
 """
 
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -32,6 +33,10 @@ LIVE = Script("live")
 FRESH_S = 2.0
 """An answer of Redis holds so long: however many tasks with options come, it is asked once in this time."""
 
+NONE_FRESH_S = 0.02
+"""The answer that there is none holds so long: one may come at any time, and who reads many tasks asks no second time
+for each."""
+
 
 def format_suffix(record_format: int) -> str:
     """Return the end of the name of a consumer that reads records up to this format. Names of format 1 have none."""
@@ -48,7 +53,7 @@ class Workers:
         self._client = client
         self._asking = Joint[None]("workers")
         self._formats: dict[str, int] = {}
-        self._fresh_until = 0.0
+        self._asked_s = -math.inf
 
     async def too_old(self, record_format: int) -> str | None:
         """Return the name of a live worker that does not read this record format; None if there is none. Raises
@@ -67,16 +72,23 @@ class Workers:
         return len(self._formats)
 
     @property
-    def is_any(self) -> bool:
-        """Whether it is known that there is one."""
-        return bool(self._formats) and time.monotonic() < self._fresh_until
+    def is_any(self) -> bool | None:
+        """Whether there is one; None where the latest answer is too old. Where there was none, that holds for
+        NONE_FRESH_S."""
+        age_s = self._age_s
+        if self._formats:
+            return True if age_s < FRESH_S else None
+        return False if age_s < NONE_FRESH_S else None
 
     async def found_any(self) -> bool:
-        """Return whether there is one. Where there was none that is asked again: one may have come. Raises as
-        `too_old` does."""
-        if not self.is_any:
-            await self._asking.answer(self._ask)
+        """Return whether there is one, by an answer of now. Raises as `too_old` does."""
+        await self._asking.answer(self._ask)
         return bool(self._formats)
+
+    @property
+    def _age_s(self) -> float:
+        """How old the latest answer is."""
+        return time.monotonic() - self._asked_s
 
     async def seen_ms(self) -> int | None:
         """Return when one has last said that it lives; None: none has, for ten minutes."""
@@ -85,7 +97,7 @@ class Workers:
         return int(float(pairs[0][1])) if pairs else None
 
     async def _refresh(self) -> None:
-        if time.monotonic() >= self._fresh_until:
+        if self._age_s >= FRESH_S:
             await self._asking.answer(self._ask)
 
     async def _ask(self) -> None:
@@ -96,7 +108,7 @@ class Workers:
         said = await self._client.run(call, _said)
         names = [name for name in names if said.get(name, True)]
         self._formats = {name: _format(name) for name in (*names, *(name for name, lives in said.items() if lives))}
-        self._fresh_until = time.monotonic() + FRESH_S
+        self._asked_s = time.monotonic()
 
 
 HELD_MOST = 10_000
