@@ -1,11 +1,11 @@
 """The pages where something is done are enough by the keyboard alone: no step of these needs a mouse."""
 
-import re
+import asyncio
 from datetime import datetime
 from itertools import pairwise
 
 import pytest
-from playwright.async_api import Dialog
+from playwright.async_api import Dialog, Route
 
 from tests.browser.conftest import Eyes
 from tests.support.service import Client
@@ -149,6 +149,12 @@ async def test_all_tasks_are_looked_at(eyes: Eyes) -> None:
     assert eyes.complaints == []
 
 
+async def schedule_many(service: Client, many: int) -> None:
+    tasks = [{"webhook": "http://127.0.0.1:9/", "ttl": 9_000, "labels": {"batch": "1"}}] * 1_000
+    for _ in range(many // 1_000):
+        assert (await service.call("POST", "/schedules", json={"tasks": tasks}))[0] == 200
+
+
 BARS = """() => {
     window.bars = [];
     new MutationObserver(() => {
@@ -160,28 +166,60 @@ BARS = """() => {
 
 async def test_a_bar_shows_how_far_it_is_with_many(eyes: Eyes, service: Client) -> None:
     page, many = eyes.page, 40_000
-    tasks = [{"webhook": "http://127.0.0.1:9/", "ttl": 9_000, "labels": {"batch": "1"}}] * 1_000
-    for _ in range(many // 1_000):
-        assert (await service.call("POST", "/schedules", json={"tasks": tasks}))[0] == 200
+    await schedule_many(service, many)
     await eyes.see("/ui/tasks?label=batch%3D1")
     await page.evaluate(BARS)
     await tab_to(eyes, "Pause all of these")
     await press(eyes, "Enter")
-    await page.wait_for_selector("#many form")
-    count = re.sub(r"\D", "", await page.inner_text("#many strong"))
-    await write(eyes, f"Type {count}", count)
+    await page.wait_for_selector("#many >> text=Counting what to pause")
+    await page.wait_for_selector(f"#many >> text=Pause {many:,} tasks?", timeout=60_000)
+    await write(eyes, f"Type {many}", str(many))
     await press(eyes, "Enter")
     await page.wait_for_selector("#many progress")
     await press(eyes, "Escape")  # which ends nothing that is under way
     await page.wait_for_selector(f"#many >> text=Pause: {many:,} done", timeout=60_000)
-    bars = await page.evaluate("bars")
+    bars = [bar for bar in await page.evaluate("bars") if "Counting" not in bar[2]]
     assert len(bars) > 1
     assert all(before[0] < after[0] for before, after in pairwise(bars)), bars
     for value, most, said in bars:
-        assert 0 < value <= most
-        assert re.fullmatch(rf"Pause: {value:,.0f} of [\d,]+", said)
+        assert (most, said) == (many, f"Pause: {value:,.0f} of {many:,}")
     assert (await service.stats())["states"]["paused"] == many + 1
     assert await page.evaluate("document.activeElement.id") == "many"
+    assert eyes.complaints == []
+
+
+@pytest.mark.parametrize("way", ["That is enough", "Leave it", "Escape"])
+async def test_counting_many_is_ended(way: str, eyes: Eyes, service: Client) -> None:
+    page = eyes.page
+
+    async def take_long(route: Route) -> None:
+        await asyncio.sleep(1)
+        await route.continue_()
+
+    await schedule_many(service, 80_000)
+    await eyes.see("/ui/tasks?label=batch%3D1")
+    await page.route("**/ui/many/run", take_long)
+    await tab_to(eyes, "Run all of these")
+    await press(eyes, "Enter")
+    await page.wait_for_selector("#many >> text=Counting what to run")
+    await tab_to(eyes, "That is enough")
+    async with page.expect_response("**/ui/many/run"):
+        pass  # the form is another one then
+    await page.wait_for_timeout(200)
+    assert await page.evaluate("document.activeElement.textContent") == "That is enough"
+    if way == "Leave it":
+        await tab_to(eyes, way)
+    await press(eyes, "Escape" if way == "Escape" else "Enter")
+    if way == "That is enough":
+        await page.wait_for_selector("#many >> text=Run at least")
+        assert await page.locator("#many [name=minutes]").count() == 0, "by how many to divide them is not known"
+        assert await page.evaluate("document.activeElement.id") == "many"
+        return
+    asked = len(eyes.asked)
+    assert await page.evaluate("document.activeElement.textContent") == "Run all of these"
+    await page.wait_for_timeout(3_000)
+    assert [one for one in eyes.asked[asked:] if "/many/" in one] == []
+    assert await page.inner_text("#many") == ""
     assert eyes.complaints == []
 
 

@@ -1,5 +1,6 @@
-"""What is done to many tasks from a page: first they are counted, then whoever asked says that it is meant, then it is
-done step by step, with how far it is. Its forms have the id of its operation: whatever fails, the same form goes on."""
+"""What is done to many tasks from a page: they are counted first, then whoever asked says that it is meant, then it is
+done. Counting and doing go step by step, with how far they are. The forms have the id of their operation: whatever
+fails, the same form goes on."""
 
 import math
 import secrets
@@ -34,7 +35,7 @@ async def do_many(asker: Asker, visitor: Visitor, verb: str, fields: dict[str, s
     """Take the next step of what is asked for; return what the page is to say. Raises PageRefused."""
     shown, path = _asked(verb, fields), MANY[verb][0]
     if "counted" not in fields:
-        return {**shown, **await _count(asker, visitor, path, shown["filters"]), "step": "ask"}
+        return {**shown, **await _count(asker, visitor, path, shown["filters"], fields)}
     counted = shown["count"]
     if counted > ASKED_ABOVE and _number(shown["sure"].replace(",", "")) != counted:
         return {**shown, "step": "ask", "wrong": "sure", "error": f"Type {counted} to say that it is meant"}
@@ -73,11 +74,20 @@ def _asked(verb: str, fields: dict[str, str]) -> dict[str, Any]:
     }
 
 
-async def _count(asker: Asker, visitor: Visitor, path: str, filters: dict[str, str]) -> dict[str, Any]:
-    answered = await asker.ask(visitor, "POST", path, {**filters, "dry_run": "true"})
+async def _count(
+    asker: Asker, visitor: Visitor, path: str, filters: dict[str, str], fields: dict[str, str]
+) -> dict[str, Any]:
+    """Count on from where the form stands, until there are no more, or whoever waits for it says that it is enough.
+    Raises PageRefused."""
+    count, onward = _number(fields.get("so_far", "0")), fields.get("onward", "")
+    if onward and fields.get("enough"):
+        return {"step": "ask", "count": count, "is_complete": False}
+    from_there = {"cursor": onward} if onward else {}
+    answered = await asker.ask(visitor, "POST", path, {**filters, **from_there, "dry_run": "true"})
     if answered.status != 200:
         raise PageRefused(answered.status, answered.error)
-    return {"count": answered.content["touched"], "is_complete": answered.content["next"] is None}
+    count, onward = count + answered.content["touched"], answered.content["next"]
+    return {"step": "count" if onward else "ask", "count": count, "is_complete": not onward, "onward": onward}
 
 
 def _rate(verb: str, counted: int, minutes: str) -> dict[str, str]:

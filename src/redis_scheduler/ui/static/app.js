@@ -13,6 +13,10 @@ const refresh = (all = true) => document.querySelectorAll("[hx-trigger]").forEac
 document.addEventListener("htmx:before:request", (event) => {
   const context = event.detail.ctx;
   if (!context) return;
+  if (!context.sourceElement.isConnected) { // its form was closed
+    event.preventDefault();
+    return;
+  }
   const panel = panelOf(context.target);
   if (panel && !panel.contains(context.sourceElement)) {
     openers.set(panel, context.request.submitter ?? context.sourceElement);
@@ -57,8 +61,9 @@ const openers = new Map();
 const focus = (...wanted) => wanted.find((one) => one?.isConnected)?.focus({ preventScroll: true });
 const main = () => document.getElementById("main");
 function drop(panel) {
-  if (!panel || panel.querySelector("form progress")) return; // what is under way goes on by its form
+  if (!panel || panel.querySelector("form:not(:has([data-drop])) progress")) return; // what is under way goes on by it
   const hadFocus = panel.contains(document.activeElement);
+  panel.querySelectorAll("form").forEach((form) => htmx.trigger(form, "htmx:abort"));
   panel.replaceChildren();
   if (hadFocus) focus(openers.get(panel), rows()[0]?.querySelector("a, button"), main());
 }
