@@ -158,7 +158,7 @@ def _shift(text: str) -> float:
         seconds = math.nan
     if not abs(seconds) <= TEN_YEARS_S:
         rule = f"must be a number of seconds from -{TEN_YEARS_S} to {TEN_YEARS_S} (ten years)"
-        raise argparse.ArgumentTypeError(f"{rule}, got {text!r}")
+        raise argparse.ArgumentTypeError(f"{rule}, got {text[:100]!r}")
     return seconds
 
 

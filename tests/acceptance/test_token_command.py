@@ -110,11 +110,11 @@ async def test_a_token_with_types_cannot_purge(redis_url: str, client: RedisClie
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--can", "read", "--rate", "5"], "--rate: without effect"),
-        (["--can", "read", "--tasks", "5"], "--tasks, --bytes: without effect"),
-        (["--can", "read,replay", "--bytes", "5"], "--tasks, --bytes: without effect"),
-        (["--can", "read", "--limit-keys", "a"], "--limit-keys: without effect"),
-        (["--can", "schedule,admin", "--limit-keys", "a"], "--limit-keys: without effect"),
+        (["--can", "read", "--rate", "5"], "--rate 5: without effect"),
+        (["--can", "read", "--tasks", "5"], "--tasks 5: without effect"),
+        (["--can", "read,replay", "--bytes", "5"], "--bytes 5: without effect"),
+        (["--can", "read", "--limit-keys", "a"], "--limit-keys a: without effect"),
+        (["--can", "schedule,admin", "--limit-keys", "a"], "--limit-keys a: without effect"),
     ],
 )
 async def test_a_limit_without_effect_is_refused(

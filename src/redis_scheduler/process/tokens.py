@@ -54,12 +54,18 @@ async def _create(tokens: Tokens, given: dict[str, Any]) -> str:
         raise SettingsError(["--can purge: without effect beside --types, since a purge deletes tasks of all types"])
     if given["limit_keys"] and ("schedule" not in given["can"] or ("admin" in given["can"] and not given["types"])):
         raise SettingsError(
-            ["--limit-keys: without effect for a token that has not the right to schedule, or may give any by admin"]
+            [
+                f"--limit-keys {','.join(given['limit_keys'])}: without effect for a token that has not the right to "
+                "schedule, or may give any by admin"
+            ]
         )
     if (given["tasks"] or given["bytes"]) and "schedule" not in given["can"]:
-        raise SettingsError(["--tasks, --bytes: without effect for a token that has not the right to schedule"])
+        name = "tasks" if given["tasks"] else "bytes"
+        raise SettingsError([f"--{name} {given[name]}: without effect for a token that has not the right to schedule"])
     if given["rate"] and not {"schedule", "replay"} & set(given["can"]):
-        raise SettingsError(["--rate: without effect for a token that has not the right to schedule, or to replay"])
+        raise SettingsError(
+            [f"--rate {given['rate']:g}: without effect for a token that has not the right to schedule, or to replay"]
+        )
     token_id, now_ms = new_id(), await _now_ms(tokens.client)
     text = new_text(token_id)
     expires_s = given["expires"]
