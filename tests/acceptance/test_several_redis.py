@@ -1,11 +1,13 @@
 """Sentinels and clusters as others set them up: what REDIS_URL leads to, and what is said where it leads elsewhere."""
 
 import asyncio
+import contextlib
 import re
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from redis.exceptions import RedisError
 
 from redis_scheduler.errors import StoreRefused, StoreUnavailable
 from redis_scheduler.store import way
@@ -187,16 +189,45 @@ async def test_a_plain_url_of_a_node_says_the_url_of_the_cluster(tmp_path: Path)
             await client.aclose()
 
 
-async def test_a_plain_url_of_the_node_that_has_all_keys_says_so_at_the_start(
+async def test_a_plain_url_of_the_node_that_has_all_keys_is_refused_whatever_its_user_may(
     tmp_path: Path, receiver: Receiver
 ) -> None:
+    """It would serve until another node has the slot, or takes its place."""
     async with cluster_of(tmp_path / "cluster", replicas=0) as cluster:
-        for url, is_warned in (((await cluster.master()).url, True), (cluster.url, False)):
-            async with pair(tmp_path, url) as (running, client):
-                await serves(client, receiver)
-                for process in running.processes:
-                    said = [event["warning"] for event in process.events("redis-configuration")]
-                    assert any("REDIS_URL must be redis+cluster://host:port" in one for one in said) == is_warned
+        master = await cluster.master()
+        await asked(master, "ACL", "SETUSER", "app", *SMALLEST_ACL, "+info", ">word")
+        for number, user in enumerate(("", "app:word@")):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            async with pair(folder, f"redis://{user}127.0.0.1:{master.port}") as (running, client):
+                said = "names it as a single server: it must be redis+cluster://host:port"
+                await refuses(running, client, receiver, Case(_nothing, _nothing, said), at_start=True)
+        assert [await asked(server, "DBSIZE") for server in cluster.servers] == [0] * 3
+        async with pair(tmp_path, cluster.url) as (_, client):
+            await serves(client, receiver)
+
+
+async def test_a_proxy_that_hides_a_cluster_is_served_as_one_server(tmp_path: Path, receiver: Receiver) -> None:
+    """It knows no CLUSTER, whatever it says in INFO."""
+    server = RedisProcess(tmp_path / "redis", "--cluster-enabled", "yes")
+    try:
+        await server.start()
+        await asked(server, "CLUSTER", "ADDSLOTS", *range(16_384))
+        await server.stop()
+        server.options = (*server.options, "--rename-command", "CLUSTER", "")
+        await server.start()
+        await wait_until(lambda: takes(server), "all slots are there")
+        async with pair(tmp_path, server.url) as (_, client):
+            await serves(client, receiver)
+    finally:
+        await server.kill()
+
+
+async def takes(server: RedisProcess) -> bool:
+    """Whether the server takes keys."""
+    with contextlib.suppress(RedisError):
+        return bool(await asked(server, "SET", "a", 1, "EX", 1))
+    return False
 
 
 _PAGE = (Path(__file__).parents[2] / "docs/howto/servers.md").read_text()

@@ -114,8 +114,8 @@ async def _take_back(process: Process, number: int, names: Sequence[str]) -> Non
 
 
 async def _look_at_server(process: Process, number: int, url: str, only_looks: bool) -> list[str] | None:
-    """Mark the server of a shard as this shard's, unless this `only_looks`; return which keys of a first mark it
-    lacks, or None if it does not answer. Raises StartError."""
+    """Mark the server of a shard as this shard's, or only look: return which keys of a first mark it lacks, or None if
+    it does not answer. Raises StartError."""
     shard, outage, count = process.shard_at(number), process.outage_at(number), process.listed
     if only_looks:
         shard = shard.only_looked_at()
@@ -123,6 +123,8 @@ async def _look_at_server(process: Process, number: int, url: str, only_looks: b
     async with shard.connected(API_TIMEOUT_S, outage) as client:
         try:
             await client.ensure_checked()
+            if not only_looks:
+                return []
             names = (client.keys.server, client.keys.series_listed)
             lacking = [name for name in names if not await client.command("EXISTS", name, read=NUMBER)]
             most = (await generations_of([client], process.shards)).most

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import InvalidResponse, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, NoPermissionError, RedisError, ResponseError
 
 from redis_scheduler.errors import WrongServer
 from redis_scheduler.store.answer_shape import as_it_is
@@ -24,6 +24,11 @@ _MARK, _NEW = "SERVER", "NEW"
 """The words by which the script tells of the mark, and that there was no service before."""
 
 _MARKED = re.compile(r"([0-9]{1,3}) ([0-9]{1,3})")
+
+OF_CLUSTER = (
+    "Redis is a node of a cluster, and REDIS_URL names it as a single server: it must be redis+cluster://host:port, or "
+    "rediss+cluster:// with TLS"
+)
 
 Execute = Callable[..., Awaitable[Any]]
 """Sends one command."""
@@ -62,6 +67,8 @@ async def refusal_of(keys: Keys, execute: Execute, evaluate: Execute, servers: S
     mark = next((text for command, _, text in rows if command == _MARK), None)
     if refused := refused_calls([row for row in rows if row[0] != _MARK]):
         return refused
+    if servers is not None and await _is_of_cluster(execute):
+        return OF_CLUSTER
     if misplaced := await _misplaced(keys, execute, mark, servers):
         raise WrongServer(misplaced)
     if any(row[0] == _NEW for row in rows) and not (servers and servers.only_looks):
@@ -69,6 +76,23 @@ async def refusal_of(keys: Keys, execute: Execute, evaluate: Execute, servers: S
         with contextlib.suppress(ResponseError):  # a full Redis does without
             await execute("SET", keys.series_listed, 1, "NX")
     return None
+
+
+async def _is_of_cluster(execute: Execute) -> bool:
+    """Whether this is a node of a cluster. A proxy that hides one knows no CLUSTER, and serves as one server does."""
+    try:
+        info = await execute("INFO", "cluster")
+    except ResponseError:  # the user may not ask
+        return False
+    if not isinstance(info, bytes) or b"cluster_enabled:1" not in info:
+        return False
+    try:
+        await execute("CLUSTER", "MYID")
+    except NoPermissionError:
+        return True
+    except ResponseError:
+        return False
+    return True
 
 
 async def _misplaced(keys: Keys, execute: Execute, mark: str | None, servers: Servers | None) -> str | None:

@@ -14,11 +14,6 @@ BELL_REFUSED = (
     "that late, over N shards within N/2 s; see the smallest ACL in RELIABILITY.md"
 )
 
-OF_CLUSTER = (
-    "this is a node of a cluster, and REDIS_URL names it as a single server: once another node has its slot or takes its "
-    "place, nothing is delivered; REDIS_URL must be redis+cluster://host:port, or rediss+cluster:// with TLS"
-)
-
 
 async def configuration_warnings(client: RedisClient, replicas: int = 0) -> list[str]:
     """Return what of the server's configuration and the user's rights may lose tasks or delay them.
@@ -42,8 +37,6 @@ async def configuration_warnings(client: RedisClient, replicas: int = 0) -> list
         warnings.append(
             "this is a replica that takes writes: what it is given is lost when it follows its master again"
         )
-    if info.get("cluster_enabled") == "1" and not client.is_cluster:
-        warnings.append(OF_CLUSTER)
     connected = info.get("connected_slaves", "")
     if connected.isdecimal() and int(connected) < replicas:
         warnings.append(
