@@ -2,7 +2,8 @@
 
 One token has tasks for a few hosts that answer, at a steady pace: first alone, and then while another has several
 tasks for each of many hosts, of which one half never answers and the other is slow. And then beside one whose receivers
-answer, but that has many tasks due at once: again and again as many as a limit lets it have, and a large backlog.
+answer, but that has many tasks due at once: again and again as many as a limit lets it have; a large backlog that comes
+due before the steady token's next task, and one that stands in Redis before, due with it.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from benchmarks.limits import LEAD_S
 from redis_scheduler.settings import API, WORKER
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.listing import TOKEN_MARK
 from redis_scheduler.task.record import record_tail
 from tests.support.receiver import receiving
 
@@ -38,6 +40,9 @@ AGAIN_S = 0.5
 
 STEADY_HOSTS = 5
 
+SEEDED_PER_S = 5_000
+"""So many tasks a second are written at least, however busy the machine is."""
+
 
 async def enter(redis_url: str, token: str, webhooks: Sequence[str], dues: Sequence[float]) -> dict[str, float]:
     """Schedule a task of a token for each due time, the webhooks in turn; return the due times by key."""
@@ -47,7 +52,7 @@ async def enter(redis_url: str, token: str, webhooks: Sequence[str], dues: Seque
         key, due = new_task_key(), dues[number]
         known[key] = due
         tail = record_tail(webhooks[number % len(webhooks)], -1, None, b"1", token=token)
-        return NewTask(key, -round(due * 1000), tail, None)
+        return NewTask(key, -round(due * 1000), tail, TOKEN_MARK + token)
 
     await harness.seed(redis_url, len(dues), task)
     return known
@@ -111,6 +116,13 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     await enter(redis.url, FLOODING, receiver.bases[STEADY_HOSTS:], [time.time()] * count)
                 found[name] = await late
                 await service.client.call("POST", "/purge")
+        async with harness.service(redis.url, folder, [API, WORKER]) as service:
+            # All of it is there before, and comes due at one instant.
+            due = time.time() + options.backlog / SEEDED_PER_S + LEAD_S
+            await enter(redis.url, FLOODING, receiver.bases[STEADY_HOSTS:], [due] * options.backlog)
+            await asyncio.sleep(due - LEAD_S - time.time())
+            found["instant"] = await steady(redis.url, receiver, options)
+            await service.client.call("POST", "/purge")
     alone, beside = found["alone"], found["beside"]
     more_ms = round(beside["p99_ms"] - alone["p99_ms"], 2)
     is_met = more_ms <= LATE_MARK_MS and not alone["missing"] and not beside["missing"]
@@ -139,7 +151,8 @@ def show(found: dict[str, Any]) -> None:
             ("beside another", "beside"),
             ("were both one token", "as_one"),
             (f"beside {settings['limit']} due at once, each {AGAIN_S:g} s", "limited"),
-            (f"beside {settings['backlog']} due at once", "backlog"),
+            (f"beside {settings['backlog']} scheduled for now", "backlog"),
+            (f"beside {settings['backlog']} due at one instant", "instant"),
         )
     ]
     print(report.table(("a token's tasks, late by ms", "p50", "p99", "not in time"), rows))

@@ -13,7 +13,7 @@ def test_a_token_is_measured_alone_and_beside_one_that_floods(tmp_path: Path) ->
     found = run("tenants", tmp_path, *given.split())
     of_load = {"hosts": 20, "each": 2, "rate": 20.0, "window": 2.0, "patience": 2.0}
     assert found["settings"] == {**of_load, "limit": 20, "backlog": 40}
-    for name in ("alone", "beside", "limited", "backlog"):
+    for name in ("alone", "beside", "limited", "backlog", "instant"):
         assert found[name]["missing"] == 0
         assert 0 <= found[name]["p50_ms"] <= found[name]["p99_ms"]
     assert 0 <= found["as_one"]["missing"] <= 40

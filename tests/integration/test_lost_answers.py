@@ -37,8 +37,8 @@ async def test_what_a_recovery_has_begun_is_not_begun_by_a_late_answer(
 ) -> None:
     promote, may_answer = store.promote, asyncio.Event()
 
-    async def slow_promote(most_claims: int) -> Promotion:
-        promotion = await promote(most_claims=most_claims)
+    async def slow_promote(most_claims: int, in_turn: bool) -> Promotion:
+        promotion = await promote(most_claims=most_claims, in_turn=in_turn)
         await may_answer.wait()
         return promotion
 
@@ -101,8 +101,8 @@ async def test_what_a_late_answer_told_of_while_a_recovery_found_something_is_re
 ) -> None:
     promote = store.promote
 
-    async def overtaken_promote(most_claims: int) -> Promotion:
-        promotion = await promote(most_claims=most_claims)
+    async def overtaken_promote(most_claims: int, in_turn: bool) -> Promotion:
+        promotion = await promote(most_claims=most_claims, in_turn=in_turn)
         engine.intake.recoveries += 1
         return promotion
 
@@ -123,8 +123,8 @@ async def test_an_answer_that_is_older_than_a_lease_begins_nothing(
 ) -> None:
     promote = store.promote
 
-    async def late_promote(most_claims: int) -> Promotion:
-        promotion = await promote(most_claims=most_claims)
+    async def late_promote(most_claims: int, in_turn: bool) -> Promotion:
+        promotion = await promote(most_claims=most_claims, in_turn=in_turn)
         await asyncio.sleep(0.1)
         engine.holdings.renewed_at = asyncio.get_running_loop().time()
         return promotion

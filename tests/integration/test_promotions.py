@@ -200,9 +200,9 @@ async def test_what_comes_after_the_stop_is_given_back_while_deliveries_are_unde
     receiver.may_answer.clear()
     promote, is_asked, may_answer = store.promote, asyncio.Event(), asyncio.Event()
 
-    async def slow_promote(most_claims: int) -> Promotion:
+    async def slow_promote(most_claims: int, in_turn: bool) -> Promotion:
         is_asked.set()
-        promotion = await promote(most_claims=most_claims)
+        promotion = await promote(most_claims=most_claims, in_turn=in_turn)
         await may_answer.wait()
         return promotion
 
@@ -231,10 +231,10 @@ async def test_a_stop_gives_back_what_a_promotion_under_way_brings(
 ) -> None:
     promote, is_asked, may_ask = store.promote, asyncio.Event(), asyncio.Event()
 
-    async def slow_promote(most_claims: int) -> Promotion:
+    async def slow_promote(most_claims: int, in_turn: bool) -> Promotion:
         is_asked.set()
         await may_ask.wait()
-        return await promote(most_claims=most_claims)
+        return await promote(most_claims=most_claims, in_turn=in_turn)
 
     expected = await overdue(store, receiver.url, 3)
     with patch.object(store, "promote", slow_promote):

@@ -97,6 +97,7 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "pause_all": lambda at: at.store.pause_all(False),
     "restore": lambda at: at.store.restore([KEPT]),
     "promote": lambda at: at.store.promote(most_claims=1),
+    "promote_in_turn": lambda at: at.store.promote(most_claims=1, in_turn=True),
     "claim": lambda at: at.store.claim(1),
     "settle": lambda at: at.store.settle([CLAIM]),
     "retry": lambda at: at.store.retry([FAILED]),

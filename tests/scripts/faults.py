@@ -92,6 +92,12 @@ async def gone_from_awaiting(store: Store, raw: Redis) -> tuple[Found, str, Stat
 
 
 @seed
+async def gone_from_its_line(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.in_turn(store)
+    return await _gone(raw, task, KEYS.held, DUE)
+
+
+@seed
 async def gone_from_held(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.held(store)
     return await _gone(raw, task, KEYS.held, DUE)
@@ -179,6 +185,12 @@ async def in_the_queue_and_dead(store: Store, raw: Redis) -> tuple[Found, str, S
 async def in_due_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.paused(store, "mail")
     return await _also_in(raw, task, KEYS.due, DUE)
+
+
+@seed
+async def in_turn_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.in_turn(store)
+    return await _also_in(raw, task, KEYS.paused, HELD)
 
 
 @seed

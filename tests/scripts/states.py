@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import redis.asyncio
@@ -267,6 +267,20 @@ async def held_retry(store: Store, type_name: Listing = None) -> Task:
     return task
 
 
+def with_room(store: Store, entries: int) -> Store:
+    """The same store, for which the queue is full with so many entries that nobody has claimed."""
+    found = Store(store.client, store.name, replace(DEFAULT, queued_most=entries))
+    found._batch_numbers = store._batch_numbers
+    return found
+
+
+async def in_turn(store: Store, type_name: Listing = None) -> Task:
+    """Held in the line of its token."""
+    task = await overdue(store, type_name)
+    assert (await with_room(store, 0).promote(in_turn=True)).moved == 1
+    return task
+
+
 async def dead(store: Store, type_name: Listing = None) -> Task:
     task = await in_delivery(store, type_name)
     assert await store.bury(failed(task)) == [1]
@@ -289,6 +303,7 @@ MAKERS: dict[str, tuple[Maker, State]] = {
     "awaiting retry": (awaiting_retry, State("awaiting", attempts=1)),
     "held": (held, HELD),
     "held retry": (held_retry, State("held", attempts=1)),
+    "in turn": (in_turn, HELD),
     "queued": (queued, QUEUED),
 }
 """Every state a task can be in, how it gets there, and how that looks."""

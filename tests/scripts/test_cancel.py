@@ -15,6 +15,7 @@ LETTERS = {
     "queued": "C",
     "held": "C",
     "held retry": "C",
+    "in turn": "C",
     "awaiting": "D",
     "awaiting retry": "D",
     "paused": "C",

@@ -41,7 +41,7 @@ Redis = redis.asyncio.Redis
 LETTERS = {
     **{"missing": "N", "due": "S", "in delivery": "D", "redelivered": "D", "waiting": "W", "deferred": "F"},
     **{"dead": "X", "paused": "P", "paused retry": "P", "awaiting": "A", "awaiting retry": "A", "queued": "Q"},
-    **{"held": "H", "held retry": "H"},
+    **{"held": "H", "held retry": "H", "in turn": "H"},
 }
 LEFT_ALONE = {
     "pause": ("missing", "in delivery", "redelivered", "dead", "paused", "paused retry", "awaiting", "awaiting retry"),
@@ -56,6 +56,7 @@ LEFT_ALONE = {
         "queued",
         "held",
         "held retry",
+        "in turn",
     ),
 }
 TOLERANCE_MS = 5_000

@@ -95,7 +95,8 @@ async def test_a_resent_write(name: str, store: Store, raw: Redis) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["retry", "defer", "bury", "fire", "again", "load", "promote and claim", "claim", "page"]
+    "name",
+    ["retry", "defer", "bury", "fire", "again", "load", "promote and claim", "promote into a line", "claim", "page"],
 )
 async def test_a_resent_call(name: str, store: Store, raw: Redis) -> None:
     await test_twice.test_a_resent_call_of_a_worker_does_nothing(name, store, raw)

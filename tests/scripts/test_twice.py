@@ -226,6 +226,10 @@ async def test_two_writers_with_the_same_numbers_do_not_meet(
 NOTHING: dict[str, Any] = {
     "promote": Promotion(0, None),
     "promote and claim": Promotion(0, None),
+    "promote in turn": Promotion(0, None),
+    "promote in turn and claim": Promotion(0, None),
+    "promote into a line": Promotion(0, 0.005),
+    "promote out of a line": Promotion(0, None),
     "claim": Claimed(),
     "settle": [0],
     "finish": [0],

@@ -50,6 +50,7 @@ KEPT = {
     "queued": "U",
     "held": "U",
     "held retry": "U",
+    "in turn": "U",
     "awaiting": "D",
     "awaiting retry": "D",
     "paused": "U",

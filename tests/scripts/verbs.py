@@ -233,6 +233,10 @@ def asked(task: Task, has_begun: int = 0) -> Asked:
 ONE_AT_ONCE, ONE_A_SECOND = Limit(concurrency=1), Limit(rate=1)
 
 
+async def _promote_into_line(store: Store, task: Task) -> Any:
+    return await states.with_room(store, 0).promote(in_turn=True)
+
+
 async def _permit(store: Store, task: Task) -> Any:
     return await limiting(store, ONE_AT_ONCE).permit([asked(task)])
 
@@ -321,6 +325,12 @@ VERBS: dict[str, Verb] = {
     "extend": Verb(states.awaiting, lambda store, task: store.acknowledge([said(task, "")]), AWAITING, AWAITING),
     "promote": Verb(states.overdue, lambda store, task: store.promote(), QUEUED, QUEUED),
     "promote and claim": Verb(states.overdue, lambda store, task: store.promote(most_claims=1), IN_DELIVERY, QUEUED),
+    "promote in turn": Verb(states.overdue, lambda store, task: store.promote(in_turn=True), QUEUED, QUEUED),
+    "promote in turn and claim": Verb(
+        states.overdue, lambda store, task: store.promote(most_claims=1, in_turn=True), IN_DELIVERY, QUEUED
+    ),
+    "promote into a line": Verb(states.overdue, _promote_into_line, HELD, HELD),
+    "promote out of a line": Verb(states.in_turn, lambda store, task: store.promote(in_turn=True), QUEUED, QUEUED),
     "claim": Verb(states.queued, lambda store, task: store.claim(1), IN_DELIVERY, IN_DELIVERY),
     "hold": Verb(states.in_delivery, lambda store, task: store.hold([task.claim]), HELD, QUEUED),
     "admit": Verb(states.held, lambda store, task: limiting(store).admit(), QUEUED, QUEUED),

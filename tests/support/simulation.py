@@ -137,7 +137,8 @@ class Model:
 
     # What the timer and the claim loop ask for
 
-    async def promote(self, limit: int = DEFAULT.batch_limit, most_claims: int = 0) -> Promotion:
+    async def promote(self, limit: int = DEFAULT.batch_limit, most_claims: int = 0, in_turn: bool = False) -> Promotion:
+        """`in_turn` is passed over: what waits has the order of its times here."""
         await self._call()
         now, moved = self._loop.time(), 0
         while self._due and self._due[0][0] <= now and moved < limit:

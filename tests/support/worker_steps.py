@@ -48,16 +48,17 @@ class WorkerSteps(Steps):
         task.wait_ms = 0
 
     async def _promote(self, step: Step) -> None:
-        await self._promote_as(WORKERS[step.who % 3], step.count, step.which // 3)
+        await self._promote_as(WORKERS[step.who % 3], step.count, step.which // 3, step.flag)
 
-    async def _promote_as(self, worker: str, limit: int, claims: int) -> None:
+    async def _promote_as(self, worker: str, limit: int, claims: int, in_turn: bool = False) -> None:
+        """`in_turn` comes to the same: all fits into the queue."""
         # What is due in this very millisecond may be moved or not: let it be over.
         scores = [task.score or 0 for task in self.model.standing("due")]
         for _ in range(100_000):
             now_ms = redis_ms(await ask(self.raw, "TIME"))
             if not any(now_ms <= score < now_ms + 1_000 for score in scores):
                 break
-        promotion = await self.stores[worker].promote(limit, claims)
+        promotion = await self.stores[worker].promote(limit, claims, in_turn)
         moved = self.model.promote(limit, now_ms)
         assert promotion.moved == moved
         self.taken["promote"] += moved

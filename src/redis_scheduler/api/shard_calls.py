@@ -111,7 +111,7 @@ class ShardCalls:
                 stored.unserved = "no worker runs" if is_alone else f"no worker serves shard {self.number}"
         if stored.state == "queued":
             await self.views.count_before(stored)
-        elif stored.state == "held":
+        elif stored.state == "held" and not stored.is_in_turn:
             [stored.limit] = await self.limiting.states([limit_of(stored.record)])
         elif stored.owner and stored.record.origin and not stored.unserved:
             # Processes say it in the first shard; without its answer the task is shown all the same.

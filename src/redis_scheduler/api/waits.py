@@ -58,6 +58,8 @@ def _waits_for(stored: Stored) -> str | None:
             return f"an acknowledgement of its attempt {stored.attempts + 1}, until{at[1:]}"
         case "queued" | "in delivery" if stored.mark:
             return "a worker that writes what its acknowledgement came to"
+        case "held" if stored.is_in_turn:
+            return "its turn: the queue is full, and tokens take turns"
         case "held":
             return f"its turn: {_held_by(stored)}"
         case "in delivery":

@@ -89,6 +89,11 @@ class Capacity:
         return self._hosts.busy()
 
     @property
+    def has_tokens(self) -> bool:
+        """Whether tasks of tokens with rights came lately."""
+        return bool(self._hosts.tokens)
+
+    @property
     def in_line(self) -> int:
         """Claims that stand in line for a slot, without those that are stuck: these delay no others."""
         return self._standing - self.stuck

@@ -61,6 +61,8 @@ class Intake:
         self.may_claim.set()
         self.is_all_paused = False
         """Whether all is paused, as the last promotion has found."""
+        self._has_lines = False
+        """Whether tasks stand in lines of tokens, as the last look has found."""
         self.may_go_on = asyncio.Event()
         """Cleared while all is paused, and from a start until the first promotion has told whether it is."""
         self.may_go_on.set()
@@ -107,7 +109,8 @@ class Intake:
         recoveries, asked_at = self.recoveries, asyncio.get_running_loop().time()
         with self._may_bring_claims():
             try:
-                promotion = await self._claims.promote(most_claims=self._promotable)
+                in_turn = self._has_lines or self._slots.has_tokens
+                promotion = await self._claims.promote(most_claims=self._promotable, in_turn=in_turn)
             except StoreUnavailable:
                 self._load_less()
                 raise
@@ -138,6 +141,7 @@ class Intake:
         with self._may_bring_claims(), self._sweeping() as limit:
             sweep = await self._claims.look(limit)
             self._observer.swept(sweep.lost)
+            self._has_lines = sweep.has_lines
             if sweep.held and asyncio.get_running_loop().time() >= self._recover_from:
                 self.must_recover.set()
             if (limiter := self._worker.limiters.get(self._shard)) is not None:

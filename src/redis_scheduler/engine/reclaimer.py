@@ -54,7 +54,7 @@ class Reclaimer:
             await self._claims.retire(self._timing.retire_idle_ms)
             self._retire_from = now + self._timing.retire_interval_s
         sweep = await self._intake.sweep()
-        if sweep.is_all_paused != self._intake.is_all_paused:
+        if sweep.is_all_paused != self._intake.is_all_paused or sweep.has_lines:
             self._expect_due(0)
         elif sweep.due_in_s is not None:
             self._expect_due(sweep.due_in_s)

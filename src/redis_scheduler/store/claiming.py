@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from redis_scheduler.store.vault import Vault
 
 PROMOTE, CLAIM, LOAD, RENEW, ENTRY = map(Script, ("promote", "claim", "load", "renew", "entry"))
+PROMOTE_IN_TURN = Script("promote_in_turn")
 RELEASE, RETIRE = Script("release"), Script("retire")
 
 
@@ -55,21 +56,32 @@ class Claiming(Sweeps):
         self.on_records_missing: Callable[[Sequence[str]], None] | None = None
         """Called with the keys of tasks that were queued and have no record: they are lost."""
 
-    async def promote(self, limit: int | None = None, most_claims: int = 0) -> Promotion:
+    async def promote(self, limit: int | None = None, most_claims: int = 0, in_turn: bool = False) -> Promotion:
         """Move what is due into the queue: `limit` tasks at most, a batch if it is not given. Then claim, lease and
-        read as many of its oldest entries as were moved, but at most `most_claims`, and about `promoted_bytes`."""
-        promotion, now_ms = await self.client.run(
-            PROMOTE.bind(
-                self.client.keys,
-                limit=self._timing.batch_limit if limit is None else limit,
-                most_claims=most_claims,
-                group=GROUP,
-                consumer=self.name,
-                idle_ms=self._timing.lease_idle_ms,
-                room=self._timing.promoted_bytes,
-            ),
-            functools.partial(_promotion, self.client.keys.vault),
-        )
+        read as many of its oldest entries as came into it, but at most `most_claims`, and about `promoted_bytes`.
+
+        With `in_turn` no more come into the queue than fit, and tokens take turns: the rest waits in lines."""
+        keys, timing = self.client.keys, self._timing
+        arguments: dict[str, Any] = {
+            "limit": timing.batch_limit if limit is None else limit,
+            "most_claims": most_claims,
+            "group": GROUP,
+            "consumer": self.name,
+            "idle_ms": timing.lease_idle_ms,
+            "room": timing.promoted_bytes,
+        }
+        if in_turn:
+            call = PROMOTE_IN_TURN.bind(
+                keys,
+                **arguments,
+                queued_most=timing.queued_most,
+                in_turn_most=timing.in_turn_most,
+                read_most=timing.load_bytes,
+                interval_us=timing.in_turn_us,
+            )
+        else:
+            call = PROMOTE.bind(keys, **arguments)
+        promotion, now_ms = await self.client.run(call, functools.partial(_promotion, keys.vault))
         self._hear_time(now_ms)
         return promotion
 

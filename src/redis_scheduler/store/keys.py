@@ -130,7 +130,7 @@ class Keys:
 
     held: str
     """ZSET key → number of its line and when it came: tasks that a limit does not let begin yet. Each line has a range
-    of scores (include/lines.lua)."""
+    of scores (include/lines.lua). Below zero: tasks that wait for the turn of their token (include/turns.lua)."""
 
     lines: str
     """HASH number → '<ms> <limit>': whose line it is, and until when its rate is used up."""
@@ -156,7 +156,8 @@ class Keys:
     due, when a worker was last heard of, and until when a gap in that holds the sweep. clock_ms: the greatest time that
     a sweep or a retry has seen; step_ms, rewind_from_ms, rewound: once the clock was set back, by how much (the last
     step first, where there are two), and where the rewind of `due` stands. limits, round_ms, round_from: when limits
-    were set last, and where the round through the lines stands; salt: by which limits find their lines."""
+    were set last, and where the round through the lines stands; salt: by which limits find their lines. turn: the line
+    of a token that is next, while tasks stand in such lines."""
 
     results: str
     """HASH number, until_ms, bytes: which segment of summaries is written, until when, and what it holds."""

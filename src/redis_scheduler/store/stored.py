@@ -44,6 +44,8 @@ class Stored(msgspec.Struct):
     """What is known of an acknowledgement: as that of a claim."""
     is_told_to_run: bool = False
     """Whether a client told a series to run, which has not made that occurrence yet."""
+    is_in_turn: bool = False
+    """Whether it is held in the line of its token, and not by a limit."""
     left_ms: int = 0
     """What was left of a delay when the task was paused."""
     before: int = 0
@@ -155,6 +157,7 @@ def _stored(
     stored.is_told_to_run = is_told_to_run(failure)
     if state == "in delivery" and owner is not None:
         stored.owner = owner.decode(errors="replace")
+    stored.is_in_turn = state == "held" and held is not None and held.startswith(b"-")
     if state == "paused" and paused is not None and paused.startswith(b"-"):
         stored.left_ms = score_ms(paused[1:]) or 0
     return stored

@@ -38,6 +38,8 @@ class Sweep:
     is_all_paused: bool = False
     held: int = 0
     """How many entries were pending for this consumer."""
+    has_lines: bool = False
+    """Whether tasks stand in lines of tokens."""
 
 
 class Sweeps:
@@ -136,12 +138,12 @@ def _clock_offset_ms(asked_ms: float, now_ms: int) -> tuple[float, float]:
     return now_ms - _monotonic_ms(), now_ms + 1 - asked_ms
 
 
-_SWEPT = of(tuple[list[bytes | int], int, int, int, list[bytes | int], bytes, int, int, int])
+_SWEPT = of(tuple[list[bytes | int], int, int, int, list[bytes | int], bytes, int, int, int, int])
 _LOST = of(dict[bytes, int])
 
 
 def _sweep(longest_ms: int, answer: Any) -> tuple[Sweep, int]:
-    taken, wait_ms, now_ms, must_rewind, lost, limits_set, due_ms, is_all_paused, held = _SWEPT(answer)
+    taken, wait_ms, now_ms, must_rewind, lost, limits_set, due_ms, is_all_paused, held, has_lines = _SWEPT(answer)
     if not 0 <= wait_ms <= longest_ms:
         raise ValueError("Expected a time until the next step")
     counts = _LOST(dict(zip(lost[::2], lost[1::2], strict=True)))
@@ -150,5 +152,5 @@ def _sweep(longest_ms: int, answer: Any) -> tuple[Sweep, int]:
     names = {name.decode(errors="replace"): count for name, count in counts.items()}
     sweep = Sweep(entries, wait_ms / 1000, names, bool(must_rewind), 0, limits_set.decode(errors="replace"))
     sweep.due_in_s = None if due_ms < 0 else due_ms / 1000
-    sweep.is_all_paused, sweep.held = is_all_paused == 1, held
+    sweep.is_all_paused, sweep.held, sweep.has_lines = is_all_paused == 1, held, has_lines == 1
     return sweep, now_ms

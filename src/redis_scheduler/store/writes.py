@@ -121,6 +121,11 @@ class Writes:
         keys, timing = self.client.keys, self._timing
         return {"writer": keys.writer(self.name, verb), "batch": number, "expiry_s": timing.writer_expiry_s}
 
+    @property
+    def _fitting(self) -> dict[str, Any]:
+        """Return the arguments by which a script knows whether what is due now fits into the queue."""
+        return {"group": GROUP, "queued_most": self._timing.queued_most}
+
     async def _write(self, call: Call, read: Callable[[bytes], T]) -> T:
         answer = await self.client.run(call, lambda answer: None if answer == b"stale" else read(answer))
         if answer is None:
@@ -129,13 +134,15 @@ class Writes:
 
     async def schedule(self, tasks: Sequence[NewTask]) -> list[int]:
         """Schedule new tasks; return when each is due, in Redis' ms."""
-        now_ms = await self._write(SCHEDULE.bind(self.client.keys, tasks, **self._numbered(SCHEDULE)), time_ms)
+        now_ms = await self._write(
+            SCHEDULE.bind(self.client.keys, tasks, **self._fitting, **self._numbered(SCHEDULE)), time_ms
+        )
         return [due_after(now_ms, task.ttl_ms) for task in tasks]
 
     async def schedule_once(self, tasks: Sequence[OnceTask], kept_ms: int, most: int) -> list[StoredTask | OnceAnswer]:
         """Schedule new tasks, each once for its id; return what is stored for each id. Ids are kept for `kept_ms`,
         `most` of them."""
-        call = SCHEDULE_ONCE.bind(self.client.keys, tasks, kept_ms=kept_ms, most=most)
+        call = SCHEDULE_ONCE.bind(self.client.keys, tasks, kept_ms=kept_ms, most=most, **self._fitting)
         return await self.client.run(call, lambda answer: _stored_of(answer, len(tasks)))
 
     async def cancel(self, tasks: Sequence[Cancellation]) -> list[CancelAnswer]:

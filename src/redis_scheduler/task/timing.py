@@ -87,6 +87,17 @@ class Timing:
     promoted_bytes: int = 65_536
     """Bytes of records that one promotion brings, and one record more: the rest is left to claims that wait for it."""
 
+    queued_most: int = 200
+    """Where tokens with rights are in use, no more entries that nobody has claimed come into the queue: the workers
+    deliver so many in some milliseconds. What is due beside them waits in lines of the tokens."""
+
+    in_turn_most: int = 20
+    """Tasks of a token that come into the queue in one turn."""
+
+    in_turn_interval_ms: int = 5
+    """Between two promotions while tasks stand in lines of tokens, over several shards longer (`in_turn_us`), and of
+    more than two workers: each fills the queue up."""
+
     admission_interval_ms: int = 50
     """Between two rounds through the lines of what is held, where any may have room soon."""
 
@@ -218,6 +229,11 @@ class Timing:
         """Between two looks at a shard in which nothing is pending or awaits; a lost bell costs no more. What is due,
         bells, and retries that this process parks do not wait for it."""
         return round(self.sweep_idle_interval_ms * self._times)
+
+    @property
+    def in_turn_us(self) -> int:
+        """Between two promotions in one shard while tasks stand in lines of tokens there."""
+        return round(1_000 * self.in_turn_interval_ms * self._times)
 
     @property
     def ring_below_ms(self) -> int:

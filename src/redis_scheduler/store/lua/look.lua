@@ -19,7 +19,7 @@
 -- Returns {{entry id, key, tries, …}, ms until the next step, now ms, 1 if leases and what was deferred are to be
 --        rewound since the clock was set back, {consumer that was lost, entries taken of it, …}, when limits were set
 --        last ('' for never), ms until the next task is due (-1: none is, or all is paused), 1 if all is paused, how
---        many entries were pending for this consumer}.
+--        many entries were pending for this consumer, 1 if tasks stand in lines of tokens}.
 -- Bounds XAUTOCLAIM looks at 10 entries for each it may take: 1,000 entries a call; and `limit` acknowledgements. Where
 --        one of them lost its worker, also what this consumer has in flight, once. Once the clock was set back all that
 --        waits, once: 10 ms for 1,000.
@@ -68,8 +68,8 @@ local held_before, own, pending = held_counts()
 local due_ms = is_all_paused and -1 or due_in(now)
 local clock_ms = notice_clock_set(queue, group, waiting, window_ms, sweep, now, clock_set_least_ms, entries)
 local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms', 'seen_ms', 'step_ms', 'limits',
-  'look_by_ms')
-local limits_set = state[6] or ''
+  'look_by_ms', 'turn')
+local limits_set, has_lines = state[6] or '', state[8] and 1 or 0
 local wait_ms, seen_ms = number_of(state[2]) - now, state[4] and number_of(state[4])
 local must_rewind = #steps_of(state[5]) > 0 and 1 or 0
 -- When the latest look is due that any worker has promised, where one looks less often than every second. All judge a
@@ -98,7 +98,7 @@ local function note_seen(at_ms, ...)
 end
 
 local function answer(taken, must_wait_ms, rewind, lost)
-  return {taken, must_wait_ms, now, rewind, lost, limits_set, due_ms, is_all_paused and 1 or 0, own}
+  return {taken, must_wait_ms, now, rewind, lost, limits_set, due_ms, is_all_paused and 1 or 0, own, has_lines}
 end
 
 -- While a worker makes the steps, whoever parks a task wakes nobody. Once that worker may take nothing, its next step

@@ -9,7 +9,7 @@
 -- Twice  what moved is no longer in due: a resend moves the next ones, as another timer would. What the first claimed
 --        is listed under the consumer's pending entries.
 -- Full   ZREM of nothing is the first write.
---- include clock lease
+--- include clock lease claim_oldest queue_all
 --- names
 local now = now_us()
 if redis.call('GET', pause_all) then
@@ -17,51 +17,11 @@ if redis.call('GET', pause_all) then
 end
 
 local keys = redis.call('ZRANGEBYSCORE', due, '-inf', math.floor(now / 1000), 'LIMIT', 0, limit)
-if #keys > 0 then
-  -- This removes nothing, but refuses a user without the right to ZREM, before a task stands in both places.
-  redis.call('ZREM', due, '')
-  -- Before any removal: a foreign key, or a foreign entry with the last possible id, may refuse this.
-  local first_id = redis.pcall('XADD', queue, '*', 'key', keys[1])
-  if type(first_id) == 'table' then
-    return first_id
-  end
-  local queued = {keys[1], first_id}
-  for i = 2, #keys do
-    queued[#queued + 1] = keys[i]
-    queued[#queued + 1] = redis.call('XADD', queue, '*', 'key', keys[i])
-  end
-  local named = redis.pcall('HSET', entries, unpack(queued))
-  if type(named) == 'table' then
-    for i = 2, #queued, 2 do
-      redis.call('XDEL', queue, queued[i])
-    end
-    return named
-  end
-  redis.call('ZREM', due, unpack(keys))
+local failed = #keys > 0 and queue_all(due, queue, entries, keys)
+if failed then
+  return failed
 end
 local head = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
-
-local ids, claims = {}, {}
-while #ids < math.min(#keys, most_claims) and room > 0 do
-  -- Last: without the group it fails, and all before it stays.
-  local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', queue, '>')
-  if not read then
-    break
-  end
-  local id, key = read[1][2][1][1], read[1][2][1][2][2]
-  ids[#ids + 1] = id
-  local record = redis.call('HGET', entries, key) == id and redis.pcall('HGET', tasks, key)
-  local failure = record and redis.pcall('HGET', failures, key)
-  -- An entry that cannot be read stays pending for this consumer, whose next load says why.
-  if type(record) == 'string' and type(failure) ~= 'table' then
-    room = room - #record - (failure and #failure or 0)
-    claims[#claims + 1] = id
-    claims[#claims + 1] = key
-    claims[#claims + 1] = record
-    claims[#claims + 1] = failure
-  end
-end
-if #ids > 0 then
-  lease(queue, group, consumer, idle_ms, ids)
-end
+local most = math.min(#keys, most_claims)
+local claims = claim_oldest(queue, entries, tasks, failures, group, consumer, idle_ms, most, room)
 return {#keys, head[2] and math.max(0, head[2] * 1000 - now) or -1, math.floor(now / 1000), claims}

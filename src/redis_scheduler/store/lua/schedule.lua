@@ -1,12 +1,13 @@
 -- schedule: store new tasks, at most a few hundred a call.
--- KEYS   writer tasks due queue entries counters types bell type_index...
--- ARGV   batch# expiry_s types...
+-- KEYS   writer tasks due queue entries held counters types bell type_index...
+-- ARGV   batch# expiry_s group queued_most# (entries that nobody has claimed, for tasks of tokens) types...
 -- each   key delay_ms (below 0: due_after.lua) tail (the record less its due time) type_number
--- Returns '<now ms>': a task is due at now + delay, or at its time. What is due now goes straight to the queue.
+-- Returns '<now ms>': a task is due at now + delay, or at its time. What is due now goes straight to the
+--        queue, unless it is of a token, and the queue is full or others wait for it.
 -- Bounds 200 tasks a call, some four commands each.
 -- Twice  the writer's batch number: a resend answers as the first did, even if the tasks were delivered meanwhile.
 -- Full   the first write grows: refused, nothing is written.
---- include clock due_after types bell writer foreign
+--- include clock due_after types bell writer foreign turns crowd
 --- names
 
 local answer = applied(writer, batch)
@@ -16,12 +17,13 @@ end
 local now = now_ms(math.ceil)
 local head_before_ms, earliest_ms = head_ms(due), math.huge
 local records, later, queued, typed = {}, {}, {}, {}
+local must_wait = crowd(held, queue, group, queued_most, (#ARGV - first + 1) / width)
 for at = first, #ARGV, width do
   --- row
   local due_ms = due_after(now, delay_ms)
   records[#records + 1] = key
   records[#records + 1] = string.format('{"due":%.0f', due_ms) .. tail
-  if due_ms > now then
+  if due_ms > now or type_number ~= '0' and must_wait(type_of(string.match(type_number, '%d+$'))) then
     later[#later + 1] = due_ms
     later[#later + 1] = key
     earliest_ms = math.min(earliest_ms, due_ms)

@@ -1,7 +1,8 @@
 -- schedule_once: store new tasks, each once for its idempotency id: what an earlier request stored for the same id and
 -- content is answered again. A token has no more ids than are still free for others.
--- KEYS   tasks due queue entries counters types bell idempotency idempotency_ends type_index...
--- ARGV   kept_ms# (how long an id is kept) most# (ids) types...
+-- KEYS   tasks due queue entries held counters types bell idempotency idempotency_ends type_index...
+-- ARGV   kept_ms# (how long an id is kept) most# (ids) group queued_most# (entries that nobody has claimed, for tasks
+--        of tokens) types...
 -- each   id mac (of the request's content) key delay_ms (below 0: due_after.lua) tail (the record less its due time)
 --        type_number ids_type_number (the hash that counts the ids of its token: Keys.ids_of)
 -- Returns per task '<key> <due ms>': of this task, or of the one that was stored before; 'X' if that had another
@@ -10,7 +11,7 @@
 --        hash of some twenty numbers.
 -- Twice  an id is kept with the key of its task: a resend finds its own, even if the task was delivered meanwhile.
 -- Full   the first write grows: refused, nothing is written.
---- include clock due_after types bell foreign
+--- include clock due_after types bell foreign turns crowd
 --- names
 
 -- A foreign key in one of their places fails here, before any write.
@@ -87,10 +88,11 @@ end
 
 -- XADD before all else: Redis refuses it behind a foreign entry with the last possible id.
 local queued, later, records, values, ends = {}, {}, {}, {}, {}
+local must_wait = crowd(held, queue, group, queued_most, #entering)
 local end_ms = string.format('%.0f', now + kept_ms)
 for _, at in ipairs(entering) do
-  --- row id key tail
-  if due_at[at] > now then
+  --- row id key tail type_number
+  if due_at[at] > now or type_number ~= '0' and must_wait(type_of(string.match(type_number, '%d+$'))) then
     later[#later + 1] = due_at[at]
     later[#later + 1] = key
     earliest_ms = math.min(earliest_ms, due_at[at])
