@@ -56,6 +56,15 @@ async def test_addresses_that_are_silent_keep_nobody_from_the_one_that_answers(
                 assert not process.events("redis-away")
 
 
+async def test_an_address_under_which_another_answers_is_taken(server: RedisProcess, tmp_path: Path) -> None:
+    """As 0.0.0.0, which leads to this machine."""
+    addresses = ["0.0.0.0", "127.66.0.1"]
+    async with naming_for_processes(lambda name, kind: addresses if kind == "A" else [], tmp_path) as (_, prefix):
+        url = f"redis://redis.example:{server.port}/0"
+        async with serving(tmp_path, prefix=prefix, REDIS_URL=url) as process, client_of(process) as client:
+            await client.schedule("http://localhost:1/", ttl=600)
+
+
 @asynccontextmanager
 async def tls_before(server: RedisProcess, address: str) -> AsyncIterator[int]:
     """Take TLS off what comes to a port of this address, on its way to the server."""

@@ -87,7 +87,9 @@ class AddressedConnection(Connection):
         except OSError:  # it was reset
             reached.close()
             raise
-        return next(address for (*_, at), address in found.items() if at[0] == peer), {"sock": reached}
+        # 0.0.0.0 leads to another address, that of this machine.
+        address = next((address for (*_, at), address in found.items() if at[0] == peer), addresses[0])
+        return address, {"sock": reached}
 
     def _connection_arguments(self) -> Mapping[str, Any]:
         arguments = dict(super()._connection_arguments())
