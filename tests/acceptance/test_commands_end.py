@@ -23,6 +23,8 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.journal import Journal
 from redis_scheduler.store.tokens import Tokens
 from tests.support.engine import MODULE
+from tests.support.proxy import Fate, proxying
+from tests.support.redis_process import redis_process
 from tests.support.service import run
 from tests.support.waiting import wait_until
 
@@ -51,11 +53,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @asynccontextmanager
 async def begun(
-    folder: Path, *arguments: str, stdin: int = subprocess.DEVNULL, stdout: int | IO[bytes] = subprocess.DEVNULL
+    folder: Path,
+    *arguments: str,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.DEVNULL,
+    **more: str,
 ) -> AsyncIterator[subprocess.Popen[bytes]]:
-    """Run a command in a folder, on the private Redis in `data` there; all that it started has ended at the end."""
+    """Run a command in a folder, on the private Redis in `data` there; all that it started has ended at the end.
+    `more`: variables."""
     variables = {"DATA_DIR": "data", "DATA_KEY": "k" * 43 + "=", "REDIS_URL": "", "SERVER_STOP_S": "1"}
-    variables["PYTHONPATH"] = str(Path(__file__).parents[2])
+    variables |= {"PYTHONPATH": str(Path(__file__).parents[2])} | more
     with (folder / "said").open("wb") as said:
         process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", MODULE, *arguments],
@@ -125,9 +132,10 @@ async def test_a_command_that_a_signal_ends_leaves_no_redis(name: str, data: Pat
 async def test_a_command_that_waits_is_ended_by_the_first_signal_whichever_it_is(data: Path, tmp_path: Path) -> None:
     async def end_by(number: int) -> None:
         folder = folder_of(tmp_path, data, str(number))
-        async with begun(folder, "pause-all") as process:
-            await wait_until(lambda: servers(folder), "its Redis is started", 30, every_s=0.1)
-            await asyncio.sleep(1)
+        async with begun(folder, "pause-all", stdout=subprocess.PIPE, PYTHONUNBUFFERED="1") as process:
+            assert process.stdout is not None
+            # Then it waits for attempts that are under way.
+            assert (await asyncio.to_thread(process.stdout.readline)).startswith(b"Paused since ")
             await ended_by(process, folder, number, signal.SIGPROF)
 
     async with asyncio.TaskGroup() as tasks:
@@ -171,15 +179,28 @@ def line(key: str, data: str = "") -> str:
     return json.dumps(task | {"attempts": 0, "data": data}) + "\n"
 
 
-async def test_an_export_that_a_signal_ends_leaves_no_file_whoever_reads_it(data: Path, tmp_path: Path) -> None:
+async def test_an_export_that_a_signal_ends_leaves_no_file(data: Path, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, data, "a")
-    (folder / "tasks").write_text("".join(line(f"task-{number}", "x" * 10_000) for number in range(3_000)))
+
+    def stall_once_it_writes(_: list[bytes]) -> Fate:
+        if list(folder.glob("out.*.part")):
+            proxy.flowing.clear()
+        return Fate.ANSWERED
+
+    async with redis_process(tmp_path / "redis") as server, proxying(server.port) as proxy:
+        proxy.fate_of = stall_once_it_writes
+        async with begun(folder, "export", "out", REDIS_URL=proxy.url) as process:
+            await wait_until(lambda: not proxy.flowing.is_set(), "it writes", 30)
+            await ended_by(process, folder, signal.SIGTERM)
+    assert list(folder.glob("out*")) == []
+
+
+async def test_an_export_that_waits_for_its_reader_is_ended_by_a_signal(data: Path, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, data, "a")
+    # More than a pipe and the buffer before it take.
+    (folder / "tasks").write_text("".join(line(f"task-{number}", "x" * 10_000) for number in range(300)))
     async with begun(folder, "import", "tasks") as process:
         assert await asyncio.to_thread(process.wait, 60) == 0, (folder / "said").read_text()
-    async with begun(folder, "export", "out") as process:
-        await wait_until(lambda: list(folder.glob("out.*.part")), "it writes", 30, every_s=0.001)
-        await ended_by(process, folder, signal.SIGTERM)
-        assert list(folder.glob("out*")) == []
     async with begun(folder, "export", stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         await asyncio.to_thread(process.stdout.read, 10)

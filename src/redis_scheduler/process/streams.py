@@ -73,7 +73,8 @@ def never_wait(name: str) -> None:
 def must_be_written() -> None:
     """From now on what standard output cannot take raises OutputFailed, and what its encoding lacks is escaped."""
     before = sys.stdout
-    by_line = bool(before.line_buffering) or before.isatty()
+    # PYTHONUNBUFFERED writes it through.
+    by_line = bool(before.line_buffering or getattr(before, "write_through", False)) or before.isatty()
     buffer = Waited.buffered(before.fileno(), "Standard output")
     sys.stdout = io.TextIOWrapper(buffer, before.encoding, "backslashreplace", line_buffering=by_line)
 
