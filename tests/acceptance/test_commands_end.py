@@ -264,6 +264,33 @@ def test_output_that_cannot_be_written_is_told_in_a_line(arguments: list[str], r
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"redis-scheduler: {GONE}"), done
 
 
+@pytest.mark.parametrize(
+    ("arguments", "closing", "said"),
+    [
+        ("export", ">&-", "output cannot be written"),
+        ("token create --name x --can read", ">&-", "output cannot be written"),
+        ("import", "<&-", "input cannot be read"),
+    ],
+)
+async def test_a_stream_that_is_closed_at_the_start_is_told_in_a_line(
+    arguments: str, closing: str, said: str, redis_url: str, client: RedisClient, tmp_path: Path
+) -> None:
+    (tmp_path / "tasks").write_text(line("a"))
+    assert run("import", str(tmp_path / "tasks"), REDIS_URL=redis_url).returncode == 0
+    script = f'exec "$0" -W error -m redis_scheduler {arguments} {closing}'
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["sh", "-c", script, sys.executable],
+        env=os.environ | {"REDIS_URL": redis_url},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done
+    assert done.stderr.splitlines()[-1].startswith(f"redis-scheduler: Standard {said}: Bad file descriptor")
+    assert await Tokens(client).all() == []
+
+
 @ON_LINUX
 async def test_a_token_that_cannot_be_shown_is_not_made(redis_url: str, client: RedisClient) -> None:
     with Path("/dev/full").open("wb") as full:

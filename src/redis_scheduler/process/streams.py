@@ -42,13 +42,15 @@ LAST_WORDS_S = 2.0
 def open_closed() -> None:
     """Open /dev/null in the place of standard streams that are closed: else a socket or file would take their numbers.
 
-    Call it before anything else is opened.
+    Call it before anything else is opened. To read or write there is an error, as it is without: who runs a command for
+    its output must not take it for written.
     """
-    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+    streams = (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
+    for number, (name, mode, flags) in enumerate(streams):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
+            os.set_inheritable(os.open(os.devnull, flags), True)  # the lowest free number: this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115  # open as long as the process
 
