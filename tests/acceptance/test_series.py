@@ -146,7 +146,9 @@ async def test_an_occurrence_becomes_no_series(service: Client, receiver: Receiv
     await wait_until(lambda: receiver.arrivals, "an occurrence was attempted")
     path = f"/schedule/{receiver.arrivals[0].key}"
     status, refused = await service.call("PATCH", path, json={"repeat": {"every": 60}})
-    said = f"repeat: must not be given to an occurrence: its series, {content['key']}, makes the next"
+    said = (
+        f'repeat: must not be given to an occurrence: its series, {content["key"]}, makes the next, got {{"every":60}}'
+    )
     assert (status, refused["error"], refused["code"]) == (400, said, "contradiction")
     assert "repeat" not in (await service.call("GET", path))[1]["data"]["info"]
     assert (await service.call("PATCH", path, json={"repeat": None, "ttl": 600}))[0] == 200
