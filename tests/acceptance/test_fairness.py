@@ -10,7 +10,7 @@ from aiohttp import web
 from redis_scheduler.store.client import RedisClient
 from tests.chaos.figures import Spread
 from tests.support.receiver import Receiver, receiving
-from tests.support.service import client_of, serving
+from tests.support.service import Client, client_of, serving
 from tests.support.tokens import make_token
 from tests.support.waiting import wait_until
 
@@ -58,7 +58,7 @@ async def test_a_token_whose_hosts_hang_delays_no_other(redis_url: str, client: 
 
 
 async def test_a_claim_that_stands_in_its_workers_line_says_so(
-    redis_url: str, tmp_path: Path, receiver: Receiver
+    redis_url: str, client: RedisClient, tmp_path: Path, receiver: Receiver
 ) -> None:
     receiver.delay_s = 0.2  # in time, so that the line stays
     settings = {"CONCURRENCY": "4", "PROCESSES": "1"}
@@ -68,9 +68,16 @@ async def test_a_claim_that_stands_in_its_workers_line_says_so(
 
         says = f" in its line for 127.0.0.1:{receiver.port}, behind "
 
+        async def said_to(reader: Client) -> list[str]:
+            _, found = await reader.call("GET", "/schedules?state=in%20delivery&limit=10")
+            shown = [(await reader.call("GET", f"/schedule/{one['info']['key']}"))[1] for one in found["data"]]
+            return [one["data"]["info"].get("waits_for", "") for one in shown if "data" in one]
+
         async def is_said() -> bool:
-            _, found = await api.call("GET", "/schedules?state=in%20delivery&limit=10")
-            shown = [(await api.call("GET", f"/schedule/{one['info']['key']}"))[1] for one in found["data"]]
-            return any(says in one["data"]["info"].get("waits_for", "") for one in shown if "data" in one)
+            return any(says in one for one in await said_to(api))
 
         await wait_until(is_said, "a claim says that it stands in line", 30)
+        may_read = api.with_token(await make_token(client, "read"))
+        said = await said_to(may_read)
+        assert said
+        assert not any(says in one for one in said)  # what runs for a host is not for every token

@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 import redis.asyncio
 
+from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.claiming import Promotion
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.keys import GROUP, SealedKeys
+from redis_scheduler.store.ledger import read_ledger
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
 from redis_scheduler.task.key import new_task_key
@@ -74,6 +77,24 @@ async def test_tokens_take_turns_and_each_in_the_order_of_its_times(store: Store
     assert await queue(raw) == [*first, *of_b[20:], *of_a[37:]]
     assert await ask(raw, "HGET", KEYS.sweep, "turn") is None
     assert await ask(raw, "EXISTS", KEYS.held) == 0
+
+
+async def test_what_waits_in_lines_counts_as_late(client: RedisClient, store: Store, raw: Redis) -> None:
+    of_a, of_b = await due(store, A, 2), await due(store, B, 1)
+    assert (await with_room(store, 0).promote(in_turn=True)).moved == 3
+    now_ms = redis_ms(await ask(raw, "TIME"))
+    assert (await read_ledger(client)).oldest_due_ms == 0
+    for key, late_ms in ((of_a[0], 5_000), (of_a[1], 99_000), (of_b[0], 60_000)):
+        _, rest = (await ask(raw, "HGET", KEYS.tasks, key)).split(b",", 1)
+        await ask(raw, "HSET", KEYS.tasks, key, b'{"due":%d,%b' % (now_ms - late_ms, rest))
+    # The second of a line was due behind its first, whatever its record says.
+    assert 60_000 <= (await read_ledger(client)).oldest_due_ms < 90_000
+    await Deployment().join(client)
+    [late_ms] = (await ask(raw, "HGETALL", KEYS.oldest))[1::2]
+    assert 60_000 <= int(late_ms) < 90_000
+    await ask(raw, "HSET", KEYS.failures, of_b[0], "1")
+    assert 5_000 <= (await read_ledger(client)).oldest_due_ms < 60_000
+    await ask(raw, "HDEL", KEYS.failures, of_b[0])
 
 
 async def test_a_flood_is_not_before_what_another_has_due_behind_it(store: Store, raw: Redis) -> None:

@@ -206,6 +206,11 @@ def may_see_all(caller: Caller | None) -> bool:
     return caller is None or bool(caller.rights & Right.ADMIN)
 
 
+def may_see_hosts(caller: Caller | None) -> bool:
+    """Whether answers may tell what runs for a host, of all tokens together."""
+    return caller is None or bool(caller.rights & Right.METRICS)
+
+
 def refuse_without(caller: Caller | None, needs: Right) -> None:
     """Raise a 403 for a caller that has not these rights."""
     if caller is not None and needs & ~caller.rights:

@@ -23,6 +23,7 @@ from redis_scheduler.api.callers import (
     Caller,
     caller_of,
     may_see_all,
+    may_see_hosts,
     refuse_other_options,
     refuse_other_way,
     refuse_without,
@@ -120,7 +121,7 @@ class Api(Shards):
             return await self._large_answer(request, COPIES * stored, read)
         task = found(visible(caller, stored))
         if task.state in WAITS_FOR_WORKER:  # of others there is no more to learn
-            await calls.learn_why(task, self._places.generations.is_single)
+            await calls.learn_why(task, self._places.generations.is_single, may_see_hosts(caller))
         view = view_of(task, True, may_see_all(caller))
         if task.record.options is NONE:  # so it is no series: `shown` would show the same
             return answer(Shown(view), etag_of(task))
@@ -131,7 +132,7 @@ class Api(Shards):
     ) -> tuple[bytes, str]:
         """Return what is shown of a large task, and its ETag."""
         task = found(visible(caller, await calls.views.task(key)))
-        await calls.learn_why(task, self._places.generations.is_single)
+        await calls.learn_why(task, self._places.generations.is_single, may_see_hosts(caller))
         return encode_answer(await shown(task, view_of(task, True, may_see_all(caller)), calls)), etag_of(task)
 
     async def list(self, request: Request, given: Mapping[str, str]) -> Response:

@@ -97,10 +97,10 @@ class ShardCalls:
         result = cancelled_tail(stored.record, stored.attempts) if self.keeps_results else b""
         return stored.key, stored.listed, expected, result
 
-    async def learn_why(self, stored: Stored, is_alone: bool) -> None:
+    async def learn_why(self, stored: Stored, is_alone: bool, sees_hosts: bool) -> None:
         """Learn of a task that is not delivered yet whether a worker lives, how many are before it in the queue, how
         the limit stands that holds it, or what the worker that has it said of its host. `is_alone`: whether there is no
-        other shard."""
+        other shard; `sees_hosts`: whether the caller may know what runs for a host."""
         if stored.state in WAITS_FOR_WORKER:
             is_any = self.workers.is_any
             if is_any is None:
@@ -113,7 +113,7 @@ class ShardCalls:
             await self.views.count_before(stored)
         elif stored.state == "held" and not stored.is_in_turn:
             [stored.limit] = await self.limiting.states([limit_of(stored.record)])
-        elif stored.owner and stored.record.origin and not stored.unserved:
+        elif sees_hosts and stored.owner and stored.record.origin and not stored.unserved:
             # Processes say it in the first shard; without its answer the task is shown all the same.
             with contextlib.suppress(StoreUnavailable, StoreFull, TimeoutError):
                 async with asyncio.timeout(SAID_WITHIN_S):

@@ -6,7 +6,7 @@
 -- minute: where nothing is delivered, nobody else does.
 -- KEYS   instance listeners workers processes shards tasks series_listed (with a new id the index of series has them
 --        all, if there are no tasks, or Redis has lost its data since this process joined) counters (where it has, in
---        emptied_ms when that was seen) due queue oldest
+--        emptied_ms when that was seen) due queue held failures oldest
 -- ARGV   number# (of shards, with which the first process begins; 0: this is no first shard) copied (what the first one
 --        keeps, 'number ms,number ms'; '' for nothing) announced (another number, which is taken once the newest holds;
 --        '' for none) since_ms# (from which the newest holds that the process knows: one that is newer was first)
@@ -19,12 +19,12 @@
 -- Returns the id, 'ms,number ms,number ms,…' ('' where there was never more than one shard), and behind it what all
 --        processes listen on. What foreign hands put there is an error, and stays.
 -- Bounds 16 addresses a call, and the 256 that are kept; one worker, and 300 that are forgotten; 15 numbers of shards;
---        one process with 32 kB, and a look at ten others; the heads of `due` and queue, and each 60th minute all that
---        are noted.
+--        one process with 32 kB, and a look at ten others; the heads of `due`, of the queue and of 16 lines of
+--        tokens, and each 60th minute all that are noted.
 -- Twice  what is kept is the answer; an address is kept a little longer, and a worker lives a moment later. What is
 --        announced already stays as it is.
 -- Full   UNLINK or ZREM of nothing is the first write: so a full Redis without an id takes one, too.
---- include clock drop instance oldest foreign
+--- include clock drop instance turns oldest foreign
 --- names
 local now, kept = now_ms(math.floor), redis.call('GET', instance)
 if kept and not is_id(kept) then
@@ -98,7 +98,7 @@ if consumer ~= '' then
 end
 
 local function note_oldest()
-  local late = oldest_due(due, queue, redis.call('XPENDING', queue, group)[3], now)
+  local late = oldest_due(due, queue, held, tasks, failures, redis.call('XPENDING', queue, group)[3], now)
   local minute = math.floor(now / 60000)
   if late < 1000 or late <= number_of(redis.call('HGET', oldest, minute)) then
     return

@@ -1,12 +1,12 @@
 -- ledger: count every task where it stands, at one moment. Reads only.
--- KEYS   due queue dead paused awaiting held counters pause_all breakers
+-- KEYS   due queue dead paused awaiting held tasks failures counters pause_all breakers
 -- ARGV   group waiting
 -- Returns {due, in the queue, pending, waiting, dead, paused, awaiting, held, breakers that are open, that close,
 --        {counter, value, …}, since when nothing is promoted or false, for how many ms the first task has been due that
 --        no worker has claimed, now, when the first of `due` is or false}.
--- Bounds a row a consumer, of which those that are gone are retired, the ten counters, two heads, and a row a host that
---        failed lately, 10,000 at most.
---- include clock oldest
+-- Bounds a row a consumer, of which those that are gone are retired, the ten counters, two heads, those of 16 lines of
+--        tokens, and a row a host that failed lately, 10,000 at most.
+--- include clock turns oldest
 --- names
 
 local summary, waiting_count = redis.call('XPENDING', queue, group), 0
@@ -22,7 +22,7 @@ for at = 2, #hosts, 2 do
     breaker_counts[state] = breaker_counts[state] + 1
   end
 end
-local late, next_due = oldest_due(due, queue, summary[3], now)
+local late, next_due = oldest_due(due, queue, held, tasks, failures, summary[3], now)
 return {
   redis.call('ZCARD', due), redis.call('XLEN', queue), summary[1], waiting_count, redis.call('ZCARD', dead),
   redis.call('ZCARD', paused), redis.call('ZCARD', awaiting), redis.call('ZCARD', held),
