@@ -20,7 +20,7 @@ from redis_scheduler.store.refusal import refused_calls
 from redis_scheduler.store.script import Script
 
 _CHECK = Script("check")
-_MARK, _NEW = "SERVER", "NEW"
+_MARK, _NEW, _CLUSTER = "SERVER", "NEW", "CLUSTER"
 """The words by which the script tells of the mark, and that there was no service before."""
 
 _MARKED = re.compile(r"([0-9]{1,3}) ([0-9]{1,3})")
@@ -65,9 +65,10 @@ async def refusal_of(keys: Keys, execute: Execute, evaluate: Execute, servers: S
     texts = [text.decode(errors="replace") for text in answer]
     rows = list(zip(texts[::3], texts[1::3], texts[2::3], strict=True))
     mark = next((text for command, _, text in rows if command == _MARK), None)
-    if refused := refused_calls([row for row in rows if row[0] != _MARK]):
+    if refused := refused_calls([row for row in rows if row[0] not in (_MARK, _CLUSTER)]):
         return refused
-    if servers is not None and await _is_of_cluster(execute):
+    is_node = any(row[0] == _CLUSTER for row in rows)
+    if is_node and servers is not None and await _knows_cluster(execute):
         return OF_CLUSTER
     if misplaced := await _misplaced(keys, execute, mark, servers):
         raise WrongServer(misplaced)
@@ -78,14 +79,9 @@ async def refusal_of(keys: Keys, execute: Execute, evaluate: Execute, servers: S
     return None
 
 
-async def _is_of_cluster(execute: Execute) -> bool:
-    """Whether this is a node of a cluster. A proxy that hides one knows no CLUSTER, and serves as one server does."""
-    try:
-        info = await execute("INFO", "cluster")
-    except ResponseError:  # the user may not ask
-        return False
-    if not isinstance(info, bytes) or b"cluster_enabled:1" not in info:
-        return False
+async def _knows_cluster(execute: Execute) -> bool:
+    """Whether a node of a cluster is asked itself: a proxy that hides the cluster knows no CLUSTER, and serves as one
+    server does."""
     try:
         await execute("CLUSTER", "MYID")
     except NoPermissionError:

@@ -9,7 +9,8 @@
 -- ARGV   group
 -- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that
 --        is no id counts as one. Where the server has a mark: 'SERVER', key, the mark and the most shards there have
---        been (check.py). Where no process was before, and no task is: 'NEW', key of the index' mark, ''.
+--        been (check.py). Where it is a node of a cluster: 'CLUSTER', '', ''. Where no process was before, and no task
+--        is: 'NEW', key of the index' mark, ''.
 -- Bounds some sixty commands, each on one member at most: 0.3 ms.
 -- Twice  nothing was changed.
 -- Full   writes that grow are refused, with an error that is ignored: a full Redis is no fault here.
@@ -94,6 +95,10 @@ if was_marked and mark and was_counted then
     most = math.max(most, tonumber(number) or 0)
   end
   add('SERVER', server, mark .. ' ' .. string.format('%.0f', most))
+end
+local info = redis.pcall('INFO', 'cluster')
+if type(info) == 'string' and string.find(info, 'cluster_enabled:1', 1, true) then
+  add('CLUSTER', '', '')
 end
 local was_read, kept = is_answered({'GET', instance})
 if was_read and kept and not is_id(kept) then
