@@ -79,6 +79,21 @@ async def test_tokens_take_turns_and_each_in_the_order_of_its_times(store: Store
     assert await ask(raw, "EXISTS", KEYS.held) == 0
 
 
+async def test_a_flood_is_put_into_its_line_in_larger_steps(store: Store, raw: Redis) -> None:
+    for _ in range(4):
+        await store.schedule([new_task(1, TOKEN_MARK + A) for _ in range(200)])
+    await wait_until(lambda: _are_due(store, 800), "all are due")
+    assert (await store.promote(in_turn=True)).moved == DEFAULT.sorted_most == 600
+    assert len(await queue(raw)) == DEFAULT.queued_most
+    assert (await store.promote(in_turn=True)).moved == 200
+    assert await ask(raw, "ZCARD", KEYS.held) == 800 - DEFAULT.queued_most
+
+
+async def _are_due(store: Store, count: int) -> bool:
+    now_ms = redis_ms(await store.client.command("TIME"))
+    return bool(await store.client.command("ZCOUNT", KEYS.due, "-inf", now_ms) == count)
+
+
 async def test_what_waits_in_lines_counts_as_late(client: RedisClient, store: Store, raw: Redis) -> None:
     of_a, of_b = await due(store, A, 2), await due(store, B, 1)
     assert (await with_room(store, 0).promote(in_turn=True)).moved == 3

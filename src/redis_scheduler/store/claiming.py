@@ -57,13 +57,15 @@ class Claiming(Sweeps):
         """Called with the keys of tasks that were queued and have no record: they are lost."""
 
     async def promote(self, limit: int | None = None, most_claims: int = 0, in_turn: bool = False) -> Promotion:
-        """Move what is due into the queue: `limit` tasks at most, a batch if it is not given. Then claim, lease and
-        read as many of its oldest entries as came into it, but at most `most_claims`, and about `promoted_bytes`.
+        """Move what is due into the queue: `limit` tasks at most, a batch (or `sorted_most`) if it is not given. Then
+        claim, lease and read as many of its oldest entries as came into it, but at most `most_claims`, and about
+        `promoted_bytes`.
 
         With `in_turn` no more come into the queue than fit, and tokens take turns: the rest waits in lines."""
         keys, timing = self.client.keys, self._timing
+        usual = timing.sorted_most if in_turn else timing.batch_limit
         arguments: dict[str, Any] = {
-            "limit": timing.batch_limit if limit is None else limit,
+            "limit": usual if limit is None else limit,
             "most_claims": most_claims,
             "group": GROUP,
             "consumer": self.name,

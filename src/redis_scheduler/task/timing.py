@@ -91,6 +91,10 @@ class Timing:
     """Where tokens with rights are in use, no more entries that nobody has claimed come into the queue: the workers
     deliver so many in some milliseconds. What is due beside them waits in lines of the tokens."""
 
+    sorted_most: int = 600
+    """Due tasks that one promotion puts into lines of tokens, 3.6 µs of Redis each: until a flood stands in its line,
+    what is due behind it waits."""
+
     in_turn_most: int = 20
     """Tasks of a token that come into the queue in one turn."""
 
