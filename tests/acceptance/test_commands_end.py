@@ -332,6 +332,20 @@ def test_a_file_of_an_export_that_is_no_file_is_written_to(redis_url: str, tmp_p
     assert Path("/dev/full").is_char_device()
 
 
+def test_a_link_to_a_file_stays_where_an_export_replaces_the_file(redis_url: str, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    file, link = tmp_path / "elsewhere" / "file", tmp_path / "link"
+    file.write_text("before")
+    link.symlink_to(file)
+    (tmp_path / "tasks").write_text(line("a"))
+    assert run("import", str(tmp_path / "tasks"), REDIS_URL=redis_url).returncode == 0
+    done = run("export", str(link), REDIS_URL=redis_url)
+    assert done.returncode == 0, done
+    assert link.is_symlink()
+    assert file.read_text().startswith('{"key":"a"')
+    assert list(file.parent.iterdir()) == [file]
+
+
 @ON_LINUX
 def test_what_cannot_be_read_is_told_in_a_line(redis_url: str) -> None:
     done = run("import", "/proc/self/mem", REDIS_URL=redis_url)

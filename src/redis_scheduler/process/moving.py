@@ -96,7 +96,6 @@ def _output(path: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.flush()
         return
-    folder, name = os.path.split(path)
     try:
         if Path(path).exists() and not Path(path).is_file():  # a FIFO or a device, which another file must not replace
             with waiting():
@@ -104,8 +103,9 @@ def _output(path: str) -> Iterator[BinaryIO]:
             with Waited.buffered(descriptor, path) as special:
                 yield special
             return
+        target = Path(os.path.realpath(path))  # a link stays: the file that it leads to is replaced
         # A new file of this user alone, whatever else has a name like it.
-        descriptor, draft = tempfile.mkstemp(prefix=f"{name}.", suffix=".part", dir=folder or ".")
+        descriptor, draft = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".part", dir=target.parent)
     except OSError as error:
         raise StartError(f"{path} cannot be written: {error.strerror or error}") from None
     try:
@@ -113,7 +113,7 @@ def _output(path: str) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(draft).replace(path)
+        Path(draft).replace(target)
     except OSError as error:
         raise StartError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
