@@ -81,17 +81,11 @@ def must_be_written() -> None:
     sys.stdout = io.TextIOWrapper(buffer, before.encoding, "backslashreplace", line_buffering=by_line)
 
 
-class Waited(io.RawIOBase):
-    """A file whose reader is waited for, until a signal ends the command."""
+class _Written(io.RawIOBase):
+    """A file that is written to, by its descriptor."""
 
-    def __init__(self, descriptor: int, name: str) -> None:
+    def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._name = name
-
-    @classmethod
-    def buffered(cls, descriptor: int, name: str) -> io.BufferedWriter:
-        """Return it with a buffer. Bytes that are left in there are written when it is closed."""
-        return io.BufferedWriter(cls(descriptor, name))  # type: ignore[arg-type]  # it has what writing needs
 
     def writable(self) -> bool:
         """Return that it is."""
@@ -104,6 +98,19 @@ class Waited(io.RawIOBase):
     def isatty(self) -> bool:
         """Return whether a person reads it."""
         return os.isatty(self._descriptor)
+
+
+class Waited(_Written):
+    """A file whose reader is waited for, until a signal ends the command."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        super().__init__(descriptor)
+        self._name = name
+
+    @classmethod
+    def buffered(cls, descriptor: int, name: str) -> io.BufferedWriter:
+        """Return it with a buffer. Bytes that are left in there are written when it is closed."""
+        return io.BufferedWriter(cls(descriptor, name))  # type: ignore[arg-type]  # it has what writing needs
 
     def write(self, data: bytes, /) -> int:  # type: ignore[override]  # a BufferedWriter gives bytes
         """Write some of it; return how much. Raises OutputFailed."""
@@ -122,11 +129,11 @@ class Waited(io.RawIOBase):
             raise
 
 
-class Output(io.RawIOBase):
+class Output(_Written):
     """A file that a thread of its own writes to. Whole lines are dropped while it takes no more."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        super().__init__(descriptor)
         self._lock = threading.Lock()
         self._lines: deque[bytes] = deque()
         self._lines_bytes = 0
@@ -136,18 +143,6 @@ class Output(io.RawIOBase):
         self._told_at = 0.0
         self._was_cut = False
         self._thread: threading.Thread | None = None
-
-    def writable(self) -> bool:
-        """Return that it is."""
-        return True
-
-    def fileno(self) -> int:
-        """Return the descriptor that is written to."""
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        """Return whether a person reads it."""
-        return os.isatty(self._descriptor)
 
     def write(self, data: bytes, /) -> int:  # type: ignore[override]  # a TextIOWrapper gives bytes
         """Take a line; return its length, also where it was dropped."""
