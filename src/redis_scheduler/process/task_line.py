@@ -19,6 +19,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from redis_scheduler.api.bodies import ScheduleRequest
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.repeats import check_times, refuse
 from redis_scheduler.api.requests import RESERVED_KEYS, schedule_request, type_name
@@ -196,12 +197,7 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     if request.repeat is not UNSET:
         refuse(rule_fault(request.repeat))
     repetition = _repetition(own, "progress", Progress) or _repetition(own, "occurrence", Occurrence)
-    if repetition is not None and isinstance(repetition, Progress) is (request.repeat is UNSET):
-        got = "none" if request.repeat is UNSET else shown(request.repeat)
-        problem = f"must be given beside progress, and not beside occurrence, got {got}"
-        raise InvalidField("repeat", problem, Code.CONTRADICTION)
-    if request.repeat is not UNSET and isinstance(repetition, Progress):
-        check_times(request.repeat, repetition)
+    _check_repetition(request, repetition)
     options = shifted(options_of(request), shift_ms, lambda name, text: _time_ms(name, text, shift_ms))
     tail = record_tail(request.webhook, ttl, name, data, options, content, repetition, token)
     if again := _whole(own, "again", RETRIES_MOST):
@@ -214,6 +210,16 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
         raise InvalidField("acknowledged", problem, Code.CONTRADICTION)
     kept = b"%d%b %b" % (attempts, mark, failure) if attempts or failure or mark else b""
     return Moved(key, due_ms, tail, place, at_ms, kept, listing_of(name, options, token), options, content, token)
+
+
+def _check_repetition(request: ScheduleRequest, repetition: Progress | Occurrence | None) -> None:
+    """Refuse the progress of what is no series, and an occurrence that is one."""
+    if repetition is not None and isinstance(repetition, Progress) is (request.repeat is UNSET):
+        got = "none" if request.repeat is UNSET else shown(request.repeat)
+        problem = f"must be given beside progress, and not beside occurrence, got {got}"
+        raise InvalidField("repeat", problem, Code.CONTRADICTION)
+    if request.repeat is not UNSET and isinstance(repetition, Progress):
+        check_times(request.repeat, repetition)
 
 
 _OWN = (
