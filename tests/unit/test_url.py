@@ -60,6 +60,14 @@ def test_what_makes_sense_holds_and_what_would_break_the_service_is_left_out(url
         ("redis://:hidden@host:0/0", "must look like"),
         ("redis://[hidden/0", "must look like"),
         ("redis+sentinels://:hidden@host/0", "must look like"),
+        ("redis://user:1?hidden@host/0", "percent-encoded"),
+        ("redis://:1?hid=den@host", "percent-encoded"),
+        ("redis+cluster://:1?hidden@host", "percent-encoded"),
+        ("REDIS://:hidden@host", "must look like"),
+        ("UNIX:///hidden.sock", "must look like"),
+        ("redis://:hidden@host ", "and no blank"),
+        ("redis://:hidden@ho\nst", "must look like"),
+        ("redis://:hidden@host?db=\u0663", "the option db must be the number"),
     ],
 )
 def test_what_is_wrong_is_named_and_no_secret_is_repeated(url: str, said: str) -> None:

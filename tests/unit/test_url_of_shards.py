@@ -53,6 +53,9 @@ def test_a_url_of_a_cluster_says_whom_to_ask() -> None:
     ("url", "said"),
     [
         ("redis://:hidden@a,redis://:hidden@a:6379/0", "names a:6379/0 twice"),
+        ("redis://:hidden@a/00,redis://:hidden@a", "names a:6379/0 twice"),
+        ("redis://:hidden@[::1]:1,redis://:hidden@[0::1]:1/0", "names [::1]:1/0 twice"),
+        ("redis+cluster://:hidden@[::1]:1,[0:0::1]:1", "names [::1]:1 twice"),
         ("redis+sentinel://:hidden@a/one,two,one", "names the master one of a:26379 twice"),
         ("redis+cluster://:hidden@a,a:6379", "names a:6379 twice"),
         ("redis+cluster://:hidden@a,redis://b", "a cluster stands alone"),

@@ -18,6 +18,7 @@ from redis_scheduler.store.answer_shape import as_it_is
 from redis_scheduler.store.keys import GROUP, Keys
 from redis_scheduler.store.refusal import refused_calls
 from redis_scheduler.store.script import Script
+from redis_scheduler.store.url import host_and_port
 
 _CHECK = Script("check")
 _MARK, _NEW, _CLUSTER = "SERVER", "NEW", "CLUSTER"
@@ -157,5 +158,5 @@ async def place(execute: Execute) -> str:
             case [b"sentinel", *_]:
                 return "; this is a Sentinel: REDIS_URL must be redis+sentinel://host:port/name"
             case [b"slave", bytes(host), port, *_]:
-                return f"; this is a replica of {host.decode(errors='replace')}:{port}"
+                return f"; this is a replica of {host_and_port(host.decode(errors='replace'), port)}"
     return ""

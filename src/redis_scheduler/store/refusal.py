@@ -20,6 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis_scheduler.errors import ShardUnknown, StoreFull, StoreRefused, StoreUnavailable, StoreUnreplicated
 from redis_scheduler.store.answer import AnswerTooLarge
 from redis_scheduler.store.answer_shape import WrongAnswer
+from redis_scheduler.store.url import host_and_port
 
 
 class WrongPlace(RedisError):
@@ -174,11 +175,11 @@ def translated(error: Exception) -> StoreUnavailable | StoreFull:
             "begins with rediss://"
         )
     if isinstance(error, MovedError | AskError):
+        node = host_and_port(error.host, error.port)
         code, what = ("ASK", "is on its way to") if type(error) is AskError else ("MOVED", "is kept by")
         return StoreRefused(
             f"Redis refuses the service: {code}: this is a node of a cluster, and slot {error.slot_id}, where the "
-            f"service has its keys, {what} {error.host}:{error.port}; REDIS_URL must be "
-            f"redis+cluster://{error.host}:{error.port}"
+            f"service has its keys, {what} {node}; REDIS_URL must be redis+cluster://{node}"
         )
     text = whole_text(error)
     if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in text:

@@ -6,9 +6,11 @@ of these names, as the Sentinels know them, a shard each; `redis+cluster://host,
 `rediss+sentinel` and `rediss+cluster` all of them are spoken to by TLS.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
@@ -44,6 +46,14 @@ ASKED_MOST = 32
 
 Address = tuple[str, int]
 """A host and a port."""
+
+
+def host_and_port(host: str, port: int) -> str:
+    """Return both in one text, the same for every spelling of an address."""
+    with contextlib.suppress(ValueError):
+        host = str(ip_address(host))
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
 
 _CERT_REQS = ("none", "optional", "required")
 _NEXT = re.compile(r",(?=[a-z+]+://)")
@@ -113,7 +123,7 @@ def location_of(url: str) -> Location:
     asked = [_address(one, _PORTS[kind]) for one in plain]
     if len(asked) > ASKED_MOST:
         raise ValueError(f"names more than {ASKED_MOST} hosts to ask")
-    _refuse_twice(f"{host}:{port}" for host, port in asked)
+    _refuse_twice(host_and_port(*one) for one in asked)
     as_whom = as_given.get("sentinel_username"), as_given.get("sentinel_password")
     if not is_sentinel:
         return Location(plain[0], "cluster", tuple(asked))
@@ -145,13 +155,11 @@ def server_of(url: str) -> str:
     """Return what tells the server of a shard's URL from others: where it is, without a secret."""
     location = location_of(url)
     if location.kind == "sentinel":
-        host, port = location.asked[0]
-        return f"the master {location.name} of {host}:{port}"
+        return f"the master {location.name} of {host_and_port(*location.asked[0])}"
     parts = urlsplit(location.url)
     if parts.scheme == "unix":
-        return f"{parts.path}, database {_database(location.url) or 0},"
-    host, port = _address(location.url, 6_379)
-    return f"{host}:{port}/{_database(location.url) or 0}"
+        return f"{parts.path}, database {int(_database(location.url) or 0)},"
+    return f"{host_and_port(*_address(location.url, 6_379))}/{int(_database(location.url) or 0)}"
 
 
 def _refuse_twice(names: Iterable[str]) -> None:
@@ -192,11 +200,15 @@ def parse(text: str) -> str:
         parts.scheme not in ("redis", "rediss", "unix")
         or not re.fullmatch(path, parts.path)
         or parts.fragment
-        or "," in (parts.hostname or "")
+        or not text.startswith(parts.scheme)
+        or re.search(r"[,\s]", parts.hostname or "")
+        or re.search(r"[\r\n\t]", text)  # Python takes them out
         or (parts.scheme == "unix" and parts.hostname)  # the library takes the path behind it
         or port == 0
     ):
         raise ValueError(_FORM)
+    if "@" in unquote(parts.query) and not {name for name, _ in options} <= HELD | OWN | OF_SENTINELS:
+        raise ValueError(_FORM)  # what stands behind ? is the rest of a password
     held = {name: _value(name, value, parts.scheme) for name, value in options if name not in OWN}
     address = text.partition("?")[0]
     return f"{address}?{urlencode(held)}" if held else address
@@ -239,7 +251,7 @@ def _value(name: str, value: str, scheme: str) -> str:
         raise ValueError(f"the option {name} is for TLS only, as in rediss://")
     if not value:
         raise ValueError(f"the option {name} is empty")
-    if name == "db" and not value.isdecimal():
+    if name == "db" and not re.fullmatch(r"[0-9]+", value):
         raise ValueError("the option db must be the number of a database")
     if name == "ssl_check_hostname" and value.upper() not in (*_TRUE, *_FALSE):
         raise ValueError("the option ssl_check_hostname must be true or false")

@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis_scheduler.logs import Events
 from redis_scheduler.store.refusal import WrongPlace, is_turned_away
 from redis_scheduler.store.tag import slot_of
-from redis_scheduler.store.url import Address, Location
+from redis_scheduler.store.url import Address, Location, host_and_port
 
 logger = Events(__name__)
 
@@ -105,7 +105,7 @@ class SentinelWay:
         answers = [task.result() for task in tasks if task in answered]
         found = {address for _, address in answers}
         if len(found) > 1 and found != self._disagreed:
-            logger.warning("sentinels-disagree", masters=sorted(f"{host}:{port}" for host, port in found))
+            logger.warning("sentinels-disagree", masters=sorted(host_and_port(*one) for one in found))
         self._disagreed = found
         votes = Counter(answers)
         # A name that was just given to Sentinels has epoch 0 with all of them.
@@ -118,7 +118,7 @@ class SentinelWay:
 
     async def _answer(self, asked: Address) -> tuple[int, Address]:
         """Return the epoch of a Sentinel's answer, and where it says that the master is."""
-        place = f"the Sentinel {asked[0]}:{asked[1]}"
+        place = f"the Sentinel {host_and_port(*asked)}"
         try:
             row = await self.ask(asked, self._location.asked_as, "SENTINEL", "MASTER", self._location.name)
         except AuthenticationError as error:
@@ -128,7 +128,7 @@ class SentinelWay:
         except ResponseError as error:
             if "unknown command" in str(error):
                 raise WrongPlace(
-                    f"{asked[0]}:{asked[1]} is no Sentinel; for a single server REDIS_URL begins with redis://"
+                    f"{host_and_port(*asked)} is no Sentinel; for a single server REDIS_URL begins with redis://"
                 ) from None
             said = (
                 f"knows no master of the name {self._location.name}"
@@ -197,11 +197,11 @@ class ClusterWay:
             except (ResponseError, AuthenticationError) as error:
                 if "cluster support disabled" in str(error):
                     raise WrongPlace(
-                        f"{asked[0]}:{asked[1]} is a single server, no node of a cluster: REDIS_URL begins with redis://"
+                        f"{host_and_port(*asked)} is a single server, no node of a cluster: REDIS_URL begins with redis://"
                     ) from None
                 if "unknown command" in str(error):
                     raise WrongPlace(
-                        f"{asked[0]}:{asked[1]} is no node of a cluster; for a Sentinel REDIS_URL is "
+                        f"{host_and_port(*asked)} is no node of a cluster; for a Sentinel REDIS_URL is "
                         "redis+sentinel://host:port/name"
                     ) from None
                 raise
@@ -218,7 +218,7 @@ class ClusterWay:
         for first, last, master, *_ in _rows(rows):
             if first <= self.slot <= last:
                 return _address(master, asked)
-        raise RedisConnectionError(f"{asked[0]}:{asked[1]} knows no master for it")
+        raise RedisConnectionError(f"{host_and_port(*asked)} knows no master for it")
 
     def _learn(self, rows: Any, asked: Address) -> None:
         """Take note of further nodes: those of REDIS_URL may be away when they are needed."""
