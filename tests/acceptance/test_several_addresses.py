@@ -97,6 +97,37 @@ async def test_an_address_that_speaks_no_tls_is_passed_over(count: int, server: 
         plain.close()
 
 
+async def test_addresses_that_take_a_connection_and_speak_no_tls_keep_nobody_from_the_one_that_does(
+    server: RedisProcess, tmp_path: Path
+) -> None:
+    """As proxies whose server is away: they take the connection, and are silent then."""
+    addresses = [*SILENT, "127.0.0.1"]
+    async with (
+        tls_before(server, "127.0.0.1") as port,
+        naming_for_processes(lambda _, kind: addresses if kind == "A" else [], tmp_path) as (_, prefix),
+    ):
+        url = f"rediss://redis.example:{port}/0?ssl_cert_reqs=none&ssl_check_hostname=false"
+        with ExitStack() as stack:
+            for address in SILENT:
+                stack.enter_context(listener := socket.socket()).bind((address, port))
+                listener.listen()
+            async with serving(tmp_path, prefix=prefix, REDIS_URL=url) as process, client_of(process) as client:
+                await client.schedule("http://localhost:1/", ttl=600)
+                assert not process.events("redis-away")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+async def test_where_all_addresses_refuse_one_short_line_says_so(scheme: str, tmp_path: Path) -> None:
+    addresses, port = ["127.66.0.1", "127.66.0.2"], free_port()
+    async with naming_for_processes(lambda name, kind: addresses if kind == "A" else [], tmp_path) as (_, prefix):
+        process = Process(tmp_path, "doctor", prefix=prefix, REDIS_URL=f"{scheme}://redis.example:{port}/0")
+        assert await process.ended(20) == 1
+    assert process.log == (
+        f"redis-scheduler: Redis is not available: Error 111 connecting to redis.example:{port}. Connect call failed "
+        f"('127.66.0.1', {port}).\n"
+    )
+
+
 async def test_where_all_addresses_are_silent_the_time_is_that_of_one(tmp_path: Path) -> None:
     """And a command says so in a line."""
     port = free_port()

@@ -6,16 +6,16 @@ tests/unit/test_libraries.py names those that a release has changed.
 
 import asyncio
 import contextlib
+import copy
 import functools
 import os
-import socket
-from collections.abc import Mapping, Sequence
+import ssl
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import hiredis
 import redis.asyncio
-from aiohappyeyeballs import start_connection
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -41,8 +41,8 @@ class AddressedConnection(Connection):
 
     resolver: Resolver
     peers: set[tuple[str, int]]
-    _reached: Mapping[str, Any]
-    """An address, or a socket that is connected to one: in the words of asyncio."""
+    _address: str
+    """Of those of the host the one that is connected to."""
 
     async def _connect(self) -> None:
         try:
@@ -51,53 +51,77 @@ class AddressedConnection(Connection):
         except NotFound as error:
             # The library puts each argument into its message.
             raise OSError(error.strerror) from None
-        # Those that answered before come first.
-        addresses = sorted(addresses, key=lambda address: (address, self.port) not in self.peers)
-        # Of several errors the first tells most: that of an address that was reached, and has a wrong certificate.
-        failed: OSError | None = None
-        while True:
-            try:
-                address, self._reached = await self._reach(addresses)
-            except OSError as error:
-                raise failed or error from None
-            try:
-                await super()._connect()  # type: ignore[no-untyped-call]  # the library's
-            except OSError as error:
-                failed = failed or error
-                addresses.remove(address)
-                if not addresses:
-                    raise failed from None
-            else:
-                if len(self.peers) >= PEERS_MOST:
-                    self.peers.clear()
-                self.peers.add((address, self.port))
-                return
-
-    async def _reach(self, addresses: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
-        """Return the address that is to be connected to, or the first that a connection leads to: some may be silent,
-        and all have the time of one."""
         if len(addresses) == 1:
-            return addresses[0], {"host": addresses[0], "port": self.port}
-        kind, flag, within_s = socket.SOCK_STREAM, socket.AI_NUMERICHOST, cast(float, self.socket_connect_timeout)
-        found = {socket.getaddrinfo(address, self.port, type=kind, flags=flag)[0]: address for address in addresses}
-        async with asyncio.timeout(within_s):
-            reached = await start_connection([*found], happy_eyeballs_delay=within_s / (len(found) + 1))
+            [self._address] = addresses
+            await super()._connect()  # type: ignore[no-untyped-call]  # the library's
+        else:
+            # Those that answered before come first.
+            await self._connect_to_first(sorted(addresses, key=lambda address: (address, self.port) not in self.peers))
+        if len(self.peers) >= PEERS_MOST:
+            self.peers.clear()
+        self.peers.add((self._address, self.port))
+
+    async def _connect_to_first(self, addresses: Sequence[str]) -> None:
+        """Connect to the first address that a connection leads to, TLS included: some may be silent, and all have the
+        time of one."""
+        within_s, failed = cast(float, self.socket_connect_timeout), list[BaseException]()
         try:
-            peer, *_ = reached.getpeername()
-        except OSError:  # it was reset
-            reached.close()
-            raise
-        # 0.0.0.0 leads to another address, that of this machine.
-        address = next((address for (*_, at), address in found.items() if at[0] == peer), addresses[0])
-        return address, {"sock": reached}
+            async with asyncio.timeout(within_s):
+                one = await _first(map(self._connected_to, addresses), within_s / (len(addresses) + 1), failed)
+        except OSError as error:
+            # What tells most: an address was reached, and has a wrong certificate.
+            raise next((one for one in failed if isinstance(one, ssl.SSLError)), error) from None
+        self._address, self._reader, self._writer = one._address, one._reader, one._writer
+        one._reader = one._writer = None
+
+    async def _connected_to(self, address: str) -> "AddressedConnection":
+        """Return a connection like this one, to one address."""
+        one = copy.copy(self)
+        one._address = address
+        await super(AddressedConnection, one)._connect()  # type: ignore[no-untyped-call]  # the library's
+        return one
+
+    def _host_error(self) -> str:
+        return redis_url.host_and_port(self.host, self.port)
 
     def _connection_arguments(self) -> Mapping[str, Any]:
-        arguments = dict(super()._connection_arguments())
-        del arguments["host"], arguments["port"]
+        arguments = dict(super()._connection_arguments()) | {"host": self._address}
         if "ssl" in arguments:
             arguments["server_hostname"] = self.host
-        arguments.update(self._reached)
         return arguments
+
+
+async def _first(
+    tries: Iterator[Coroutine[Any, Any, AddressedConnection]], share_s: float, failed: list[BaseException]
+) -> AddressedConnection:
+    """Return the first connection that any of the tries makes; close the others. A try begins when one fails, and so
+    many seconds after the one before it. Where all have failed the first error is raised; `failed` gets each."""
+    begun: list[asyncio.Task[AddressedConnection]] = []
+    pending = set[asyncio.Task[AddressedConnection]]()
+    try:
+        while True:
+            coming = next(tries, None)
+            if coming is not None:
+                begun.append(asyncio.create_task(coming, name="redis-address"))
+                pending.add(begun[-1])
+            elif not pending:
+                raise failed[0]
+            wait_s = None if coming is None else share_s
+            done, pending = await asyncio.wait(pending, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if (error := task.exception()) is None:
+                    return task.result()
+                failed.append(error)
+    finally:
+        for task in begun:
+            task.cancel()
+            task.add_done_callback(_close)
+
+
+def _close(task: asyncio.Task[AddressedConnection]) -> None:
+    """Close the connection that a try made, unless its streams were taken."""
+    if not task.cancelled() and task.exception() is None:
+        task.result()._close()  # type: ignore[no-untyped-call]  # the library's
 
 
 class FollowingConnection(AddressedConnection):
@@ -133,7 +157,7 @@ class FollowingConnection(AddressedConnection):
         except ResponseError:  # the user may not ask
             return
         if role != b"master":
-            raise RedisConnectionError(f"{self.host}:{self.port} is no master yet, or no more")
+            raise RedisConnectionError(f"{self._host_error()} is no master yet, or no more")
 
 
 async def _ask(
