@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
+from benchmarks.idle import commands
 from redis_scheduler.store.keys import GROUP, Keys
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.shard import Shard
@@ -25,6 +26,10 @@ from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 SHARDS = 4
+
+IDLE_S = 20
+OF_WORKERS = {"look", "promote", "trim", "XREADGROUP", "HGETALL"}
+"""What a worker asks for while it idles, but for joins, of which an API makes as many."""
 
 
 async def test_tasks_of_all_shards_are_delivered_with_their_callbacks_and_occurrences(
@@ -122,6 +127,20 @@ async def test_workers_of_some_shards_deliver_the_tasks_of_these(
                 await wait_until(lambda: looks_every_ms(raw, DEFAULT.over(2).look_interval_ms), "it looks often", 20)
     assert {*receiver.times_by_key.values()} == {1}
     assert {key for keys in of.values() for key in keys} <= {*receiver.times_by_key}
+
+
+@pytest.mark.long
+async def test_a_worker_that_does_not_serve_the_first_shard_asks_it_once_for_all(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """Whether limits were set: a question for each of its shards was 4.2 commands a second, 3 being the most."""
+    eight = {"REDIS_URL": redis_url, "SHARDS": "8", "WORKER_SHARDS": "1-7"}
+    async with serving(tmp_path, "api", **eight), serving(tmp_path, "worker", **eight):
+        await asyncio.sleep(5)  # what a start asks for is over; what follows shows only with time
+        heard = await commands(redis_url, IDLE_S)
+    of_worker = {name: count for name, count in heard.items() if name in OF_WORKERS}
+    assert of_worker["HGETALL"] <= 1 + IDLE_S // 10, heard
+    assert sum(of_worker.values()) <= 3 * IDLE_S, heard
 
 
 async def looks_every_ms(raw: redis.asyncio.Redis, interval_ms: int) -> bool:

@@ -54,7 +54,7 @@ async def test_a_shard_that_comes_is_served_or_has_its_part_of_limits_alone(
     async with over([one]) as engine:
         engine.serve(1, None)  # others serve it
         engine.serve(2, ShardAccess.of_client(other.client, other.store.name, TIMING))
-        parts = [consumer._limiting for consumer in engine.consumers]
+        parts = [consumer.limiting for consumer in engine.consumers]
         assert [(limiting.part, limiting.parts) for limiting in parts] == [(0, 3), (2, 3)]
         receiver.may_answer.clear()
         [key] = await other.schedule(receiver)

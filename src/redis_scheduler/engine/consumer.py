@@ -80,8 +80,7 @@ class Consumer:
         access.claims.on_records_missing = observer.records_missing
         self.outcomes = worker.outcomes[shard]
         self.holdings = self.outcomes.holdings
-        limiting = access.limiting or Limiting(access.claims.client, timing)
-        self._limiting = limiting
+        limiting = self.limiting = access.limiting or Limiting(access.claims.client, timing)
         self._copying: Copying | None = None
         judging = Judging(limiting, timing, observer)
         self.limiter = worker.limiters[shard] = Limiter(limiting, self.outcomes, worker, timing, judging)
@@ -97,23 +96,21 @@ class Consumer:
         self._loops: list[asyncio.Task[None]] = []
         self._claiming: asyncio.Task[None]
 
-    def take_part(self, first: "Consumer | Limiting", parts: int) -> None:
-        """Keep a part of each limit, as each of so many shards does: of those that are set in the `first` one, which
-        another process may serve."""
-        self._limiting.part, self._limiting.parts = self._shard, parts
-        kept_at = first if isinstance(first, Limiting) else first._limiting
-        self.limiter.whole.first = kept_at
-        if first is self or self._copying is not None:
+    def take_part(self, first: Limiting, followers: list[Copying], parts: int) -> None:
+        """Keep a part of each limit, as each of so many shards does: of those that are set in the `first` one. Its
+        `followers` are woken when any is set there."""
+        self.limiting.part, self.limiting.parts = self._shard, parts
+        self.limiter.whole.first = first
+        if first is self.limiting or self._copying is not None:
             return
-        self._copying = Copying(kept_at, self._limiting, is_woken=isinstance(first, Consumer))
-        if isinstance(first, Consumer):
-            first.limiter.followers.append(self._copying)
+        self._copying = Copying(first, self.limiting)
+        followers.append(self._copying)
         self.limiter.followers.append(self._copying)
 
     def start(self, tasks: asyncio.TaskGroup, stop: asyncio.Event) -> None:
         """Begin to claim, until `stop`; and to renew, recover and write, until `finish`."""
         # The limits may be in another Redis: while that is away alone, leases here are renewed, and outcomes written.
-        run, run_limits, finished = self._outage.loop, self._limiting.outage.loop, self._finished
+        run, run_limits, finished = self._outage.loop, self.limiting.outage.loop, self._finished
         whole = self.limiter.whole
         self._loops = [
             tasks.create_task(run(finished, self.outcomes.write_once), name="write-outcomes"),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.engine.consumer import Consumer, ShardAccess
+from redis_scheduler.engine.copying import FirstLimits
 from redis_scheduler.engine.holdings import Holdings
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
@@ -47,7 +48,8 @@ class Engine:
         self._has_room = asyncio.Event()
         self._timing, self._observer, self._kept = timing, observer, kept
         self._outcomes = {number: self._outcomes_of(shard) for number, shard in shards.items()}
-        self._count, self._limiting = count or len(shards), limiting
+        self._count = count or len(shards)
+        self._first_limits = None if limiting is None else FirstLimits(limiting, timing)
         self.worker = Worker(deliverer, policy, self.slots, self._outcomes, self._has_room, timing, observer)
         self.consumers = [self._consumer_of(number, shard) for number, shard in shards.items()]
         self._share_limits()
@@ -62,7 +64,10 @@ class Engine:
 
     def _share_limits(self) -> None:
         for consumer in self.consumers:
-            consumer.take_part(self._limiting or self.consumers[0], self._count)
+            if (first := self._first_limits) is not None:
+                consumer.take_part(first.limiting, first.followers, self._count)
+            else:
+                consumer.take_part(self.consumers[0].limiting, self.consumers[0].limiter.followers, self._count)
 
     def serve(self, number: int, shard: ShardAccess | None) -> None:
         """Serve another shard, too; None: it has come, and others serve it."""
@@ -93,6 +98,8 @@ class Engine:
             for consumer in self.consumers:
                 begin(consumer)
             self._begin.append(begin)
+            if self._first_limits is not None:
+                tasks.create_task(self._first_limits.run(stop), name="first-limits")
             tasks.create_task(self.deliver(stop, hurry, grace_s), name="worker")
 
     async def deliver(self, stop: asyncio.Event, hurry: asyncio.Event, grace_s: float) -> None:
