@@ -181,6 +181,24 @@ async def test_a_worker_that_stops_while_all_is_paused_takes_nothing(
     assert len(receiver.arrivals) == 1
 
 
+async def test_a_pause_before_a_first_start_is_of_all_shards_that_come(
+    redis_url: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Whatever number that has: others come only after the resume."""
+    there = {"REDIS_URL": redis_url}
+    await command(0, "pause-all", **there)
+    async with serving(tmp_path, **there, SHARDS="3") as service, client_of(service) as client:
+        await wait_until(lambda: service.events("all-paused"), "the worker has seen it")
+        keys = [await client.schedule(receiver.url) for _ in range(9)]
+        states = (await client.stats())["states"]
+        assert states["queued"] + states["due"] == len(keys)
+        await asyncio.sleep(1)  # that nothing is delivered shows only with time
+        assert receiver.arrivals == []
+        await command(0, "resume-all", **there)
+        await client.drained()
+    assert receiver.times_by_key == dict.fromkeys(keys, 1)
+
+
 async def test_a_worker_that_starts_while_all_is_paused_takes_nothing(
     redis_url: str, raw: redis.asyncio.Redis, receiver: Receiver, tmp_path: Path
 ) -> None:

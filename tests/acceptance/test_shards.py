@@ -261,6 +261,35 @@ async def test_commands_see_all_shards(redis_url: str, raw: redis.asyncio.Redis,
             await client.call("POST", "/purge")
 
 
+async def test_an_import_before_a_first_start_begins_with_its_number_of_shards(redis_url: str, tmp_path: Path) -> None:
+    """So a start with another number looks for the tasks where they are. (It found no own key before.)"""
+    moved, body = str(tmp_path / "tasks.ndjson"), {"webhook": "http://127.0.0.1:9/", "ttl": 3_600}
+    four = {"REDIS_URL": redis_url, "SHARDS": str(SHARDS)}
+    async with serving(tmp_path, "api", **four) as api, client_of(api) as client:
+        keys = await scheduled_to_the_last(client, "http://127.0.0.1:9/", SHARDS, 3_600)
+        own = [f"order-{number}" for number in range(12)]
+        for name in own:
+            assert (await client.call("PUT", f"/schedule/{name}", json=body))[0] == 200
+        await command("export", moved, REDIS_URL=redis_url)
+        await client.call("POST", "/purge")
+    for namespace, shards, said in (("one", "", "1 shard,"), ("two", "2", "2 shards,")):
+        new = {"REDIS_URL": redis_url, "NAMESPACE": namespace}
+        begins = (
+            "The tasks come from 4 shards or more; here nothing had started yet, so it begins with "
+            f"{said} by SHARDS and REDIS_URL."
+        )
+        assert begins not in await command("import", "--dry-run", moved, **new, SHARDS=shards)
+        assert begins in await command("import", moved, **new, SHARDS=shards)
+        assert "come from" not in await command("import", moved, **new, SHARDS=str(SHARDS))
+        async with serving(tmp_path, **new, SHARDS=str(SHARDS)) as service, client_of(service) as client:
+            for key in keys + own:
+                assert (await client.call("GET", f"/schedule/{key}"))[0] == 200, key
+            for name in own:
+                assert not (await client.call("PUT", f"/schedule/{name}", json=body))[1]["created"]
+            assert "Nothing is wrong" in await command("doctor", **new)
+            assert (await client.call("POST", "/purge"))[1]["data"] == len(keys + own)
+
+
 async def test_the_doctor_tells_what_stands_in_a_shard_in_which_nobody_looks(
     redis_url: str, raw: redis.asyncio.Redis, tmp_path: Path
 ) -> None:

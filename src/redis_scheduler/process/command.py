@@ -18,7 +18,9 @@ from redis_scheduler.loading import shard_count_of
 from redis_scheduler.process.embedded import EmbeddedServer, redis_at
 from redis_scheduler.process.sealing import keys_of
 from redis_scheduler.settings import Settings
+from redis_scheduler.store.answer_shape import NUMBER
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.generations import Generations, generations_of
 from redis_scheduler.store.journal import TEXT_LENGTH, Journal, Note, bounded
 from redis_scheduler.store.shard import Shard, shard_at
@@ -83,6 +85,15 @@ async def all_shards_of(
             if error.shard is not None:
                 error.args = (f"Shard {error.shard}: {error}",)
             raise
+
+
+async def begin(client: RedisClient, settings: Settings) -> bool:
+    """Begin the deployment in its first shard, where no process has yet, as a first start with these settings would:
+    another number of shards comes after this one. Return whether it was to begin. Raises as a call."""
+    if await client.command("EXISTS", client.keys.instance, read=NUMBER):
+        return False
+    await Deployment(shard_count_of(settings)).join(client)
+    return True
 
 
 async def _refuse_misplaced(shard: Shard) -> None:

@@ -18,7 +18,7 @@ from redis_scheduler.api import reading
 from redis_scheduler.api.limits import DEFAULT as LIMITS
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.errors import RequestRefused, SchedulerError, StartError, StoreUnavailable
-from redis_scheduler.process.command import all_shards_of, note, say, tell
+from redis_scheduler.process.command import all_shards_of, begin, note, say, tell
 from redis_scheduler.process.interruption import waiting
 from redis_scheduler.process.process import process_name
 from redis_scheduler.process.streams import Waited
@@ -29,7 +29,7 @@ from redis_scheduler.store.generations import Generations, generations_of
 from redis_scheduler.store.moves import Moved, Moves, RestoreAnswer
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.views import Views
-from redis_scheduler.task.key import shards_of
+from redis_scheduler.task.key import SHARDS_MOST, has_made_form, shards_of
 from redis_scheduler.task.timing import DEFAULT
 
 BATCH_LIMIT = 100
@@ -131,10 +131,17 @@ async def import_tasks(settings: Settings, path: str, shift_s: float, replaces: 
     with _input(path) as file:
         async with all_shards_of(settings, may_be_new=True) as (clients, generations):
             client = clients[0]
+            if is_new := not is_dry and await begin(client, settings):
+                generations = await generations_of(clients, len(clients))
             dead_before_ms = await Views(client).now_ms() - round(settings.dead_ttl * 1000)
             work = _Import(clients, generations, settings.max_timeout, dead_before_ms, replaces, is_dry)
             try:
                 await work.run(_lines(file), round(shift_s * 1000))
+                if is_new and work.shards > len(clients):
+                    begins = f"begins with {_count(len(clients), 'shard')}, by SHARDS and REDIS_URL"
+                    tell(
+                        f"The tasks come from {work.shards} shards or more; here nothing had started yet, so it {begins}."
+                    )
             finally:
                 if not is_dry:
                     await note(client, settings, "import", tasks=work.counts["imported"])
@@ -162,6 +169,8 @@ class _Import:
         self._dead_before_ms = dead_before_ms
         self._replaces = replaces
         self._is_dry = is_dry
+        self.shards = 1
+        """Keys of the file tell of so many shards."""
         self.counts: Counter[str] = Counter()
 
     async def run(self, lines: Iterator[bytes | None], shift_ms: int) -> None:
@@ -182,6 +191,8 @@ class _Import:
             if kept.key in batch or len(batch) == BATCH_LIMIT or size >= BATCH_BYTES:
                 await self._write(list(batch.values()))
                 batch, size = {}, 0
+            if has_made_form(kept.key):
+                self.shards = max(self.shards, 1 + shards_of(kept.key, (SHARDS_MOST,))[0])
             batch[kept.key] = kept
             size += len(kept.tail)
         await self._write(list(batch.values()))

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.process.command import all_shards_of, in_each, note, say, say_away
+from redis_scheduler.process.command import all_shards_of, begin, in_each, note, say, say_away
 from redis_scheduler.process.process import process_name
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.client import RedisClient
@@ -38,7 +38,13 @@ async def pause_all(settings: Settings, force: bool = False) -> bool:
             if not force:
                 say("Nothing was changed; with --force the others pause, and that one goes on.")
                 return False
-        paused, away = await in_each(clients, lambda client: Moves(client, process_name()).pause_all(True))
+
+        async def pause(client: RedisClient) -> int | None:
+            if client.keys.shard == 0:
+                await begin(client, settings)  # so that no shard is there from a first start on that is not paused
+            return await Moves(client, process_name()).pause_all(True)
+
+        paused, away = await in_each(clients, pause)
         await note(clients[0], settings, "pause-all")
         since_ms = max(since_ms or 0 for since_ms in paused.values())
         say(f"Paused since {rfc3339(since_ms)}: nothing is promoted or claimed until redis-scheduler resume-all.")
