@@ -33,7 +33,8 @@ API_TESTS := $(TASKS) $(addprefix tests/acceptance/test_, $(addsuffix .py, alert
   dashboard_rights dashboard_system dashboard_tasks dashboard_try doctor encryption error_codes fairness foreign_keys \
   hosts instance log metrics metrics_of_processes monitoring moving openapi_requests other_tokens owner pause_all \
   probes processes quotas quotas_of_changes random_bodies request_ids rights room rotation shards signatures \
-  unexpected_body unreadable_records))
+  unexpected_body unreadable_records)) \
+  $(addprefix tests/integration/test_, $(addsuffix .py, batches changed_service idempotency updates))
 # What looks at one shard: all scripts, and the parts that call them. (Not the API's parts that stand on one shard alone:
 # the API finds the shard by the task's key, and with one shard keys are as those of the first of several.)
 SHARD_TESTS := tests/chaos/test_transitions.py tests/scripts $(addprefix tests/integration/test_, $(addsuffix .py, \
@@ -41,12 +42,12 @@ SHARD_TESTS := tests/chaos/test_transitions.py tests/scripts $(addprefix tests/i
   outcomes pipelines promotions roundtrip sealed_transitions server_marks timer timing_given trimmer worker))
 # What differs most between servers.
 ON_SERVERS := $(SHARD_TESTS) $(addprefix tests/integration/test_,embedded.py embedded_versions.py)
-CLUSTER_TESTS := $(SHARD_TESTS) $(addprefix tests/integration/test_, $(addsuffix .py, batches changed_service \
-  engine_shards engine_stalled_shards idempotency shards shards_model updates))
+CLUSTER_TESTS := $(SHARD_TESTS) $(addprefix tests/integration/test_, $(addsuffix .py, engine_shards \
+  engine_stalled_shards shards shards_model))
 # Of these `make check` runs a selection: as many as take half a minute.
 ON_SHARDS := $(addprefix tests/acceptance/test_, $(addsuffix .py, acknowledgements callbacks conditional_headers \
   dead_letters doctor filters limit_keys many moving openapi_requests other_tokens own_keys quotas repeat shift \
-  unexpected_body))
+  unexpected_body)) tests/integration/test_idempotency.py
 ON_CLUSTER := $(addprefix tests/scripts/test_, $(addsuffix .py, bell follow_ups outcomes promote look \
   look_over_shards states tag)) \
   $(addprefix tests/integration/test_, $(addsuffix .py, engine_shards engine_stalled_shards outcomes shards \

@@ -24,6 +24,7 @@ from tests.support.leftovers import ended_with_this_process
 from tests.support.names import KEYS, SHARDS
 from tests.support.receiver import Receiver, receiving
 from tests.support.servers import ARE_IMAGES, CLUSTER, KINDS, put_asked_server_first, running
+from tests.support.shards import clients_of
 from tests.support.store import Store
 
 LONG_S = 15
@@ -236,6 +237,13 @@ async def client(redis_url: str) -> AsyncIterator[RedisClient]:
     await client.create_group()
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+async def clients(redis_url: str) -> AsyncIterator[list[RedisClient]]:
+    """The same of each shard that services have here."""
+    async with clients_of(redis_url) as clients:
+        yield clients
 
 
 @pytest.fixture

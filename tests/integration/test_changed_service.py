@@ -10,10 +10,11 @@ import redis.asyncio
 from redis_scheduler.api.limits import DEFAULT
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP
-from tests.integration.test_idempotency import kept, kept_ids, sent, serving
+from tests.integration.test_idempotency import forget, kept, sent, serving
 from tests.scripts.states import FAILURE
-from tests.support.names import KEYS
+from tests.support.names import KEYS_OF_SHARDS
 from tests.support.service import Client
+from tests.support.shards import keys_of
 
 WEBHOOK = "http://127.0.0.1:9/"
 TASK = {"webhook": WEBHOOK, "ttl": 600, "timeout": 500, "method": "PUT"}
@@ -23,21 +24,21 @@ OLD_WORKER = "host-4711-0a1b2c3d"
 
 
 @pytest.fixture
-async def before(client: RedisClient) -> AsyncIterator[Client]:
-    async with serving(client) as user:
+async def before(clients: list[RedisClient]) -> AsyncIterator[Client]:
+    async with serving(clients) as user:
         yield user
 
 
 @pytest.fixture
-async def lower(client: RedisClient) -> AsyncIterator[Client]:
+async def lower(clients: list[RedisClient]) -> AsyncIterator[Client]:
     """The API with a lower MAX_TIMEOUT."""
-    async with serving(client, replace(DEFAULT, timeout_most_s=100)) as user:
+    async with serving(clients, replace(DEFAULT, timeout_most_s=100)) as user:
         yield user
 
 
-async def meet_old_worker(client: RedisClient, raw: redis.asyncio.Redis) -> None:
-    await client.create_group()
-    await raw.xgroup_createconsumer(KEYS.queue, GROUP, OLD_WORKER)
+async def meet_old_worker(raw: redis.asyncio.Redis) -> None:
+    for keys in KEYS_OF_SHARDS:
+        await raw.xgroup_createconsumer(keys.queue, GROUP, OLD_WORKER)
 
 
 @pytest.mark.parametrize(("path", "content"), ROUTES)
@@ -56,11 +57,11 @@ async def test_a_request_that_is_sent_again_gets_its_first_answer_whatever_is_se
 
 @pytest.mark.parametrize(("path", "content"), ROUTES)
 async def test_an_older_worker_does_not_change_an_answer(
-    before: Client, client: RedisClient, raw: redis.asyncio.Redis, path: str, content: dict[str, Any]
+    before: Client, clients: list[RedisClient], raw: redis.asyncio.Redis, path: str, content: dict[str, Any]
 ) -> None:
     _, first, _ = await sent(before, path, content)
-    await meet_old_worker(client, raw)
-    async with serving(client) as api:
+    await meet_old_worker(raw)
+    async with serving(clients) as api:
         assert await sent(api, path, content) == (200, first, "true")
         assert (await sent(api, path, content, "second"))[1]["code"] == "older-worker"
 
@@ -69,10 +70,7 @@ async def test_of_a_batch_that_was_written_in_part_the_rest_is_refused(
     before: Client, lower: Client, raw: redis.asyncio.Redis
 ) -> None:
     _, first, _ = await sent(before, "/schedules", BATCH)
-    for name, value in (await kept_ids(raw)).items():
-        if value.split()[1].decode() == first["data"][-1]:
-            await raw.hdel(KEYS.idempotency, name)
-            await raw.zrem(KEYS.idempotency_ends, name)
+    await forget(raw, first["data"][-1:])
     status, refused, _ = await sent(lower, "/schedules", BATCH)
     assert (status, refused["field"]) == (400, "timeout")
 
@@ -90,22 +88,23 @@ async def test_a_dead_letter_that_is_replayed_keeps_what_it_was_given(
 ) -> None:
     _, content = await before.call("POST", "/schedule", json=TASK)
     key = content["key"]
-    await raw.zrem(KEYS.due, key)
-    await raw.zadd(KEYS.dead, {key: 1})
-    await raw.hset(KEYS.failures, key, b"1 " + FAILURE)
-    await raw.hincrby(KEYS.counters, "died", 1)
+    keys = await keys_of(raw, key)
+    await raw.zrem(keys.due, key)
+    await raw.zadd(keys.dead, {key: 1})
+    await raw.hset(keys.failures, key, b"1 " + FAILURE)
+    await raw.hincrby(keys.counters, "died", 1)
     replayed = f"/dead/{key}/replay"
     assert (await lower.call("POST", replayed, json={"timeout": 400}))[1]["field"] == "timeout"
     assert (await lower.call("POST", replayed, json={"ttl": 60}))[0] == 200
 
 
 async def test_beside_an_older_worker_a_task_can_be_changed_but_for_its_options(
-    before: Client, client: RedisClient, raw: redis.asyncio.Redis
+    before: Client, clients: list[RedisClient], raw: redis.asyncio.Redis
 ) -> None:
     _, content = await before.call("POST", "/schedule", json=TASK)
     path = f"/schedule/{content['key']}"
-    await meet_old_worker(client, raw)
-    async with serving(client) as api:
+    await meet_old_worker(raw)
+    async with serving(clients) as api:
         assert (await api.call("PATCH", path, json={"ttl": 700, "data": 2, "method": None}))[0] == 200
         assert (await api.call("PATCH", path, json={"retries": 2}))[1]["code"] == "older-worker"
         assert (await api.call("PATCH", path, json={"body": "text"}))[1]["code"] == "older-worker"
@@ -117,8 +116,9 @@ async def test_a_contradiction_that_a_task_has_already_refuses_no_other_change(
     """An older version, or one with other settings, may have taken it."""
     _, content = await before.call("POST", "/schedule", json={"webhook": WEBHOOK, "ttl": 600, "retry_for": 100})
     key = content["key"]
-    record: Any = await raw.hget(KEYS.tasks, key)
-    await raw.hset(KEYS.tasks, key, record.replace(b'"retry_for":100', b'"ack_within":10'))
+    tasks = (await keys_of(raw, key)).tasks
+    record: Any = await raw.hget(tasks, key)
+    await raw.hset(tasks, key, record.replace(b'"retry_for":100', b'"ack_within":10'))
     assert (await before.call("PATCH", f"/schedule/{key}", json={"timeout": 5}))[0] == 200
     status, refused = await before.call("PATCH", f"/schedule/{key}", json={"ack_within": 9})
     assert (status, refused["field"]) == (400, "ack_within")

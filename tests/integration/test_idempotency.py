@@ -1,7 +1,7 @@
 """Idempotency-Key: the same request sent again gets the first answer again, and schedules nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,10 +12,12 @@ import redis.asyncio
 
 from redis_scheduler.api.limits import DEFAULT, Limits
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import Keys
 from redis_scheduler.store.written import IDEMPOTENCY_ID_BYTES
 from tests.support.api import api_here
-from tests.support.names import KEYS
+from tests.support.names import KEYS_OF_SHARDS, SHARDS
 from tests.support.service import Client
+from tests.support.shards import keys_of
 from tests.support.tokens import make_token
 
 WEBHOOK = "http://127.0.0.1:9/"
@@ -25,14 +27,14 @@ ROUTES = [("/schedule", TASK), ("/schedules", BATCH)]
 
 
 @asynccontextmanager
-async def serving(client: RedisClient, limits: Limits = DEFAULT) -> AsyncIterator[Client]:
-    async with api_here(client, limits=limits) as port, aiohttp.ClientSession() as session:
+async def serving(clients: Sequence[RedisClient], limits: Limits = DEFAULT) -> AsyncIterator[Client]:
+    async with api_here(*clients, limits=limits) as port, aiohttp.ClientSession() as session:
         yield Client(session, f"http://127.0.0.1:{port}")
 
 
 @pytest.fixture
-async def api(client: RedisClient) -> AsyncIterator[Client]:
-    async with serving(client) as user:
+async def api(clients: list[RedisClient]) -> AsyncIterator[Client]:
+    async with serving(clients) as user:
         yield user
 
 
@@ -47,15 +49,28 @@ async def sent(
 
 
 async def kept(raw: redis.asyncio.Redis) -> int:
-    found: int = await raw.hlen(KEYS.tasks)
-    return found
+    return sum([await raw.hlen(keys.tasks) for keys in KEYS_OF_SHARDS])
+
+
+async def ids_in(raw: redis.asyncio.Redis, keys: Keys) -> dict[bytes, bytes]:
+    """What stands for each id in a shard."""
+    found: Any = await raw.hgetall(keys.idempotency)
+    ids: dict[bytes, bytes] = found
+    return ids
 
 
 async def kept_ids(raw: redis.asyncio.Redis) -> dict[bytes, bytes]:
     """What stands for each id."""
-    found: Any = await raw.hgetall(KEYS.idempotency)
-    ids: dict[bytes, bytes] = found
-    return ids
+    return {name: value for keys in KEYS_OF_SHARDS for name, value in (await ids_in(raw, keys)).items()}
+
+
+async def forget(raw: redis.asyncio.Redis, lost: Sequence[str]) -> None:
+    """Take away the ids of these tasks."""
+    for keys in KEYS_OF_SHARDS:
+        for name, value in (await ids_in(raw, keys)).items():
+            if value.split()[1].decode() in lost:
+                await raw.hdel(keys.idempotency, name)
+                await raw.zrem(keys.idempotency_ends, name)
 
 
 @pytest.mark.parametrize(("path", "content"), ROUTES)
@@ -128,10 +143,7 @@ async def test_a_batch_of_which_a_part_was_written_goes_on(api: Client, raw: red
     lost = first["data"][200:]
     for key in lost:
         await api.call("DELETE", f"/schedule/{key}")
-    for name, value in (await kept_ids(raw)).items():
-        if value.split()[1].decode() in lost:
-            await raw.hdel(KEYS.idempotency, name)
-            await raw.zrem(KEYS.idempotency_ends, name)
+    await forget(raw, lost)
     status, again, replay = await sent(api, "/schedules", BATCH)
     assert (status, replay) == (200, None)
     assert again["tasks"][:200] == first["tasks"][:200]
@@ -165,7 +177,7 @@ async def test_a_key_that_is_none_is_refused(
     status, answer, _ = await sent(api, path, content, key)
     assert (status, answer["field"]) == (400, "Idempotency-Key")
     assert answer["error"].startswith(f"Idempotency-Key: {said}")
-    assert await raw.exists(KEYS.tasks, KEYS.idempotency) == 0
+    assert await kept(raw) == len(await kept_ids(raw)) == 0
 
 
 async def test_what_is_kept_holds_neither_header_nor_body(api: Client, raw: redis.asyncio.Redis) -> None:
@@ -175,28 +187,39 @@ async def test_what_is_kept_holds_neither_header_nor_body(api: Client, raw: redi
     assert b"order" not in name + value
 
 
-async def test_more_keys_than_may_be_kept_are_refused(client: RedisClient, raw: redis.asyncio.Redis) -> None:
-    limits = replace(DEFAULT, idempotency_bytes=250 * IDEMPOTENCY_ID_BYTES)
-    async with serving(client, limits) as api:
+async def test_more_keys_than_may_be_kept_are_refused(clients: list[RedisClient], raw: redis.asyncio.Redis) -> None:
+    of_each = 250 // SHARDS
+    limits = replace(DEFAULT, idempotency_bytes=of_each * IDEMPOTENCY_ID_BYTES)
+    async with serving(clients, limits) as api:
         first = await sent(api, "/schedule", TASK)
         status, answer, _ = await sent(api, "/schedules", BATCH, "batch")
         assert (status, answer["code"]) == (507, "idempotency-full")
-        assert [one["outcome"] for one in answer["tasks"]] == ["written"] * 249 + ["not written"] * 201
-        status, answer, _ = await sent(api, "/schedule", TASK, "another")
+        outcomes = [one["outcome"] for one in answer["tasks"]]
+        assert await kept(raw) == 1 + outcomes.count("written")
+        assert SHARDS > 1 or outcomes == ["written"] * 249 + ["not written"] * 201
+        assert of_each in [len(await ids_in(raw, keys)) for keys in KEYS_OF_SHARDS]
+        # Others may have room still.
+        for number in range(250 * SHARDS):
+            status, answer, _ = await sent(api, "/schedule", TASK, f"another-{number}")
+            if status != 200:
+                break
         assert (status, answer["code"]) == (507, "idempotency-full")
         assert "tasks" not in answer
-        assert await kept(raw) == 250
+        assert await kept(raw) == len(await kept_ids(raw)) == 1 + outcomes.count("written") + number
+        assert max([len(await ids_in(raw, keys)) for keys in KEYS_OF_SHARDS]) == of_each
         assert await sent(api, "/schedule", TASK) == (200, first[1], "true")
         assert (await sent(api, "/schedule", TASK, None))[0] == 200
 
 
-async def test_one_token_leaves_room_for_the_keys_of_others(client: RedisClient) -> None:
+async def test_one_token_leaves_room_for_the_keys_of_others(clients: list[RedisClient]) -> None:
     limits = replace(DEFAULT, idempotency_bytes=20 * IDEMPOTENCY_ID_BYTES)
-    async with serving(client, limits) as api:
-        greedy, other = [api.with_token(await make_token(client, "schedule")) for _ in range(2)]
+    async with serving(clients, limits) as api:
+        greedy, other = [api.with_token(await make_token(clients[0], "schedule")) for _ in range(2)]
         status, answer, _ = await sent(greedy, "/schedules", BATCH, "batch")
         assert (status, answer["code"]) == (507, "idempotency-full")
-        assert [one["outcome"] for one in answer["tasks"]] == ["written"] * 10 + ["not written"] * 440
+        outcomes = [one["outcome"] for one in answer["tasks"]]
+        assert (outcomes.count("written"), outcomes.count("not written")) == (10 * SHARDS, 450 - 10 * SHARDS)
+        assert outcomes[:10] == ["written"] * 10
         status, answer, _ = await sent(greedy, "/schedule", TASK, "another")
         assert (status, answer["code"]) == (507, "idempotency-full")
         assert "this token" in answer["error"]
@@ -206,14 +229,15 @@ async def test_one_token_leaves_room_for_the_keys_of_others(client: RedisClient)
             assert await sent(user, "/schedule", TASK) == (200, first[1], "true")
 
 
-async def test_after_its_time_a_key_is_new(client: RedisClient, raw: redis.asyncio.Redis) -> None:
-    async with serving(client, replace(DEFAULT, idempotency_ttl_s=100)) as api:
+async def test_after_its_time_a_key_is_new(clients: list[RedisClient], raw: redis.asyncio.Redis) -> None:
+    async with serving(clients, replace(DEFAULT, idempotency_ttl_s=100)) as api:
         _, first, _ = await sent(api, "/schedule", TASK)
-        ends: Any = await raw.zrange(KEYS.idempotency_ends, 0, -1, withscores=True)
+        keys = await keys_of(raw, first["key"])
+        ends: Any = await raw.zrange(keys.idempotency_ends, 0, -1, withscores=True)
         [(name, end_ms)] = ends
         seconds, _ = await raw.time()
         assert 90 < end_ms / 1000 - seconds <= 101
-        await raw.zadd(KEYS.idempotency_ends, {name: 1})
+        await raw.zadd(keys.idempotency_ends, {name: 1})
         status, second, replay = await sent(api, "/schedule", TASK)
         assert (status, replay) == (200, None)
         assert second["key"] != first["key"]
@@ -227,5 +251,6 @@ async def test_the_statistics_say_how_many_keys_are_kept(api: Client) -> None:
 async def test_a_purge_forgets_the_keys(api: Client, raw: redis.asyncio.Redis) -> None:
     await sent(api, "/schedule", TASK)
     await api.call("POST", "/purge")
-    assert await raw.exists(KEYS.idempotency, KEYS.idempotency_ends) == 0
+    for keys in KEYS_OF_SHARDS:
+        assert await raw.exists(keys.idempotency, keys.idempotency_ends) == 0
     assert (await sent(api, "/schedule", TASK))[2] is None

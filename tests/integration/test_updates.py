@@ -1,7 +1,7 @@
 """A PATCH beside another writer who changes the same task between its read and its write."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import aiohttp
@@ -24,8 +24,8 @@ LARGE = 100_000
 class Rival:
     """Changes each task that the API has just read, `times` in all."""
 
-    def __init__(self, store: Writes, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._store = store
+    def __init__(self, clients: Sequence[RedisClient], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._writes = [Writes(client, "rival") for client in clients]
         self.times = self.changes = 0
         monkeypatch.setattr(Views, "tasks", self._after(Views.tasks))
         monkeypatch.setattr(Views, "task", self._after(Views.task))
@@ -44,18 +44,18 @@ class Rival:
         self.changes += 1
         record = stored.record
         tail = record_tail(f"{WEBHOOK}{self.changes}", record.ttl, None, record.data)
-        await self._store.update([Change(stored.key, stored.raw, tail, None, record.due, None, None)])
+        await self._writes[stored.shard].update([Change(stored.key, stored.raw, tail, None, record.due, None, None)])
 
 
 @pytest.fixture
-def rival(store: Writes, monkeypatch: pytest.MonkeyPatch) -> Rival:
-    return Rival(store, monkeypatch)
+def rival(clients: list[RedisClient], monkeypatch: pytest.MonkeyPatch) -> Rival:
+    return Rival(clients, monkeypatch)
 
 
 @pytest.fixture
-async def api(client: RedisClient, rival: Rival) -> AsyncIterator[Client]:
+async def api(clients: list[RedisClient], rival: Rival) -> AsyncIterator[Client]:
     """A client of an API in this process, which has the rival beside it."""
-    async with api_here(client) as port, aiohttp.ClientSession() as session:
+    async with api_here(*clients) as port, aiohttp.ClientSession() as session:
         yield Client(session, f"http://127.0.0.1:{port}")
 
 

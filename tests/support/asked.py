@@ -1,11 +1,12 @@
 """What Redis is asked meanwhile, command by command: a count of its own would count what other parts ask beside it."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import redis.asyncio
 
 from redis_scheduler.store.script import Script
+from tests.support.routed import servers_of
 
 END = "the end"
 
@@ -14,11 +15,14 @@ END = "the end"
 async def asked(raw: redis.asyncio.Redis) -> AsyncIterator[list[list[str]]]:
     """Note the commands within the block, those of scripts, too: after it each stands in the list, as its words."""
     commands: list[list[str]] = []
-    async with raw.monitor() as monitor:
+    servers = servers_of(raw)
+    async with AsyncExitStack() as stack:
+        monitors = [await stack.enter_async_context(server.monitor()) for server in servers]
         yield commands
-        await raw.echo(END)
-        while (text := (await monitor.next_command())["command"]) != f"ECHO {END}":
-            commands.append(text.split(" "))
+        for server, monitor in zip(servers, monitors, strict=True):
+            await server.echo(END)
+            while (text := (await monitor.next_command())["command"]) != f"ECHO {END}":
+                commands.append(text.split(" "))
 
 
 def calls_of(script: Script, commands: list[list[str]]) -> int:

@@ -11,7 +11,7 @@ from redis_scheduler.store.tag import slot_of
 from redis_scheduler.store.url import location_of
 from tests.support.names import KEYS
 
-_ON_ALL = {"FLUSHALL", "FLUSHDB", "CONFIG SET", "ACL SETUSER", "ACL DELUSER", "SCRIPT FLUSH"}
+_ON_ALL = {"FLUSHALL", "FLUSHDB", "CONFIG SET", "CONFIG RESETSTAT", "ACL SETUSER", "ACL DELUSER", "SCRIPT FLUSH"}
 
 
 @functools.cache
@@ -72,3 +72,8 @@ class Routed(redis.asyncio.Redis):
         for other in self.others.values():
             await other.aclose()
         await super().aclose(close_connection_pool)
+
+
+def servers_of(raw: redis.asyncio.Redis) -> list[redis.asyncio.Redis]:
+    """Return a client of each server that has any of the shards."""
+    return [raw, *raw.others.values()] if isinstance(raw, Routed) else [raw]

@@ -3,14 +3,16 @@
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import redis.asyncio
 from redis.exceptions import ResponseError
 
+from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, Keys
+from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.key import hashed_shard, shards_of
 from tests.support.names import KEYS, KEYS_OF_SHARDS, SHARDS
 from tests.support.redis_process import RedisProcess, redis_process
@@ -32,6 +34,19 @@ async def scheduled_to_the_last(client: Client, webhook: str, shards: int, ttl: 
 
     await wait_until(is_there, "Redis has told the API how many shards there are", 20)
     return keys
+
+
+@asynccontextmanager
+async def clients_of(url: str, timeout_s: float = 3) -> AsyncIterator[list[RedisClient]]:
+    """Connect to each shard of the tested services, as they do."""
+    async with AsyncExitStack() as stack:
+        clients = []
+        for keys in KEYS_OF_SHARDS:
+            client = RedisClient(url, timeout_s, keys, Outage(keys.shard if SHARDS > 1 else None))
+            clients.append(await stack.enter_async_context(aclosing(client)))
+            await client.ensure_checked()
+            await client.create_group()
+        yield clients
 
 
 @asynccontextmanager
