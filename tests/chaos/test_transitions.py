@@ -49,7 +49,7 @@ STEPS = st.lists(
 )
 
 TRANSITIONS = """
-schedule due, schedule queued, promote, promote and claim, come_due due, come_due deferred, claim, claim nothing, claim_and_read, claim_and_read nothing, load, load dropped,
+schedule due, schedule queued, schedule in turn, schedule_once in turn, promote, promote into a line, promote from a line, promote and claim, come_due due, come_due deferred, claim, claim nothing, claim_and_read, claim_and_read nothing, load, load dropped,
 recover unloaded, recover loaded, settle, settle late, settle fenced, settle and follow, settle unkept, retry, retry full, retry fenced,
 defer, defer uncounted, defer fenced, bury, bury uncounted, bury fenced, bury and follow,
 expire, expire uncounted, expire fenced, expire and follow, expire unkept, release, release fenced, renew, renew lost, run_out waiting,
@@ -71,6 +71,7 @@ fire, fire and end, fire skipped, fire fenced, again fire,
 again settle, again retry, again defer, again bury, again expire, again release,
 deliver and again, again fenced, again again,
 hold, hold fenced, admit, again hold, pause held, run held, update held, update_delay held, update_limit held, cancel held, put held,
+pause in turn, run in turn, update in turn, update_delay in turn, update_limit in turn, cancel in turn, put in turn,
 pause_all, pause_all due, pause_all over, pause_all awaited, lose,
 set_back leased, set_back deferred, set_back awaiting
 """

@@ -12,7 +12,19 @@ from tests.support.transitions import Example
 
 EXAMPLES, STEPS = 4, 50
 WANTED = (
-    *("rekey", "schedule due", "load", "promote and claim", "retry", "defer", "bury", "fire", "deliver and again"),
+    *(
+        "rekey",
+        "schedule due",
+        "load",
+        "promote and claim",
+        "promote into a line",
+        "promote from a line",
+        "retry",
+        "defer",
+        "bury",
+        "fire",
+        "deliver and again",
+    ),
     *("settle and follow", "bury and follow", "update in delivery", "update changed", "update_delay waiting"),
     *("replay dead", "put dead", "put changed", "restore dead", "restore paused", "acknowledge awaiting"),
 )

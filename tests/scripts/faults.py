@@ -14,6 +14,7 @@ from tests.scripts.states import (
     DUE,
     HELD,
     IN_DELIVERY,
+    IN_TURN,
     MISSING,
     PAUSED,
     QUEUED,
@@ -190,7 +191,7 @@ async def in_due_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State
 @seed
 async def in_turn_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_turn(store)
-    return await _also_in(raw, task, KEYS.paused, HELD)
+    return await _also_in(raw, task, KEYS.paused, IN_TURN)
 
 
 @seed

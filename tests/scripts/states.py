@@ -65,6 +65,7 @@ DEFERRED = State("deferred", attempts=1)
 PAUSED = State("paused")
 AWAITING = State("awaiting")
 HELD = State("held")
+IN_TURN = State("in turn")
 DEAD = State("dead", attempts=1)
 
 
@@ -303,7 +304,7 @@ MAKERS: dict[str, tuple[Maker, State]] = {
     "awaiting retry": (awaiting_retry, State("awaiting", attempts=1)),
     "held": (held, HELD),
     "held retry": (held_retry, State("held", attempts=1)),
-    "in turn": (in_turn, HELD),
+    "in turn": (in_turn, IN_TURN),
     "queued": (queued, QUEUED),
 }
 """Every state a task can be in, how it gets there, and how that looks."""
@@ -321,7 +322,8 @@ async def state_of(raw: redis.asyncio.Redis, key: str) -> State:
     """Where the key stands; it must be one place, and its record must be there."""
     record, failure, entry_id = [await ask(raw, "HGET", at, key) for at in (KEYS.tasks, KEYS.failures, KEYS.entries)]
     places = (KEYS.due, KEYS.dead, KEYS.paused, KEYS.awaiting, KEYS.held)
-    is_due, is_dead, is_paused, is_awaiting, is_held = [await ask(raw, "ZSCORE", at, key) is not None for at in places]
+    *scores, line = [await ask(raw, "ZSCORE", at, key) for at in places]
+    is_due, is_dead, is_paused, is_awaiting, is_held = [score is not None for score in (*scores, line)]
     assert is_due + is_dead + is_paused + is_awaiting + is_held + (entry_id is not None) == (record is not None), (
         "must stand in one place"
     )
@@ -337,7 +339,7 @@ async def state_of(raw: redis.asyncio.Redis, key: str) -> State:
     if is_awaiting:
         return State("awaiting", attempts)
     if is_held:
-        return State("held", attempts)
+        return State("in turn" if float(line) < 0 else "held", attempts)
     row = await _pending_row(raw, entry_id)
     if row is None:
         return State("queued", attempts)

@@ -15,7 +15,7 @@ from redis_scheduler.task.claim import Entry
 from tests.scripts import states
 from tests.scripts.conftest import Full
 from tests.scripts.contents import dump
-from tests.scripts.states import DUE, HELD, IN_DELIVERY, MISSING, Task, ask, change, failed, plan_sweep, state_of
+from tests.scripts.states import DUE, IN_DELIVERY, IN_TURN, MISSING, Task, ask, change, failed, plan_sweep, state_of
 from tests.scripts.verbs import VERBS
 from tests.support.audit import assert_whole
 from tests.support.names import KEYS
@@ -216,7 +216,7 @@ async def test_a_queue_that_takes_no_more_entries_loses_no_task(
     else:
         async with full() if is_full else nullcontext():
             assert not await done_or_unchanged(name, task, store, raw)
-        assert await state_of(raw, task.key) == {"update": IN_DELIVERY, "promote out of a line": HELD}.get(name, DUE)
+        assert await state_of(raw, task.key) == {"update": IN_DELIVERY, "promote out of a line": IN_TURN}.get(name, DUE)
     # Nor does it keep an audit from its end.
     assert [finding.kind async for finding in audit(store.client)] == ["stray entry"]
     await ask(raw, "DEL", KEYS.queue)

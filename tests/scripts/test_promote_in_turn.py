@@ -21,6 +21,7 @@ from redis_scheduler.task.repeat import Occurrence
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import (
     HELD,
+    IN_TURN,
     QUEUED,
     WEBHOOK,
     ask,
@@ -67,7 +68,7 @@ async def test_tokens_take_turns_and_each_in_the_order_of_its_times(store: Store
     of_a, of_b, of_none = await due(store, A, 50), await due(store, B, 30), await due(store, None, 3)
     assert (await with_room(store, 0).promote(in_turn=True)).moved == 83
     assert await queue(raw) == []
-    assert [await state_of(raw, key) for key in (of_a[0], of_b[0], of_none[0])] == [HELD] * 3
+    assert [await state_of(raw, key) for key in (of_a[0], of_b[0], of_none[0])] == [IN_TURN] * 3
     assert await with_room(store, 60).promote(in_turn=True) == Promotion(0, 0.005)
     first = [*of_none, *of_a[:20], *of_b[:20], *of_a[20:37]]
     assert await queue(raw) == first
@@ -119,7 +120,7 @@ async def test_a_flood_is_not_before_what_another_has_due_behind_it(store: Store
     assert await queue(raw) == flood[:20]
     [other] = await due(store, B, 1)
     assert (await narrow.promote(100, in_turn=True)).moved == 51
-    assert await state_of(raw, other) == HELD
+    assert await state_of(raw, other) == IN_TURN
     await store.settle((await store.claim(20)).claims)
     await narrow.promote(in_turn=True)
     assert await queue(raw) == [other, *flood[20:39]]
@@ -141,7 +142,7 @@ async def test_the_room_is_what_nobody_has_claimed(store: Store, raw: Redis) -> 
     assert await narrow.promote(in_turn=True) == Promotion(2, None)
     [later] = await due(store, A, 1)
     assert await narrow.promote(in_turn=True) == Promotion(1, 0.005)
-    assert await state_of(raw, later) == HELD
+    assert await state_of(raw, later) == IN_TURN
     in_delivery += (await store.claim(1)).claims
     assert await narrow.promote(in_turn=True) == Promotion(0, None)
     assert await queue(raw) == [in_delivery[0].key, *first, later]

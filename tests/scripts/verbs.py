@@ -37,6 +37,7 @@ from tests.scripts.states import (
     DUE,
     HELD,
     IN_DELIVERY,
+    IN_TURN,
     MISSING,
     PAUSED,
     QUEUED,
@@ -329,7 +330,7 @@ VERBS: dict[str, Verb] = {
     "promote in turn and claim": Verb(
         states.overdue, lambda store, task: store.promote(most_claims=1, in_turn=True), IN_DELIVERY, QUEUED
     ),
-    "promote into a line": Verb(states.overdue, _promote_into_line, HELD, HELD),
+    "promote into a line": Verb(states.overdue, _promote_into_line, IN_TURN, IN_TURN),
     "promote out of a line": Verb(states.in_turn, lambda store, task: store.promote(in_turn=True), QUEUED, QUEUED),
     "claim": Verb(states.queued, lambda store, task: store.claim(1), IN_DELIVERY, IN_DELIVERY),
     "hold": Verb(states.in_delivery, lambda store, task: store.hold([task.claim]), HELD, QUEUED),

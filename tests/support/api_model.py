@@ -10,9 +10,10 @@ from tests.support.modelled import TOLD, Modelled, Names, Tasks, letter_of
 class ApiModel(Tasks):
     """What the API writes."""
 
-    def schedule(self, key: str, listed: Names, tail: bytes, due_ms: int, ttl_ms: int) -> None:
+    def schedule(self, key: str, listed: Names, tail: bytes, due_ms: int, ttl_ms: int, must_wait: bool = False) -> None:
+        """`must_wait`: for the turn of its token."""
         task = self.tasks[key] = Modelled(key, listed, due_ms, tail)
-        if ttl_ms:
+        if ttl_ms or must_wait:
             task.wait_in_due(ttl_ms, due_ms)
         else:
             task.enter_queue()
@@ -67,7 +68,7 @@ class ApiModel(Tasks):
             task.enter_queue()
         elif task.state.place == "waiting":
             task.wait_in_due(task.wait_ms)
-        elif task.place == "held" and moves:
+        elif task.place in ("held", "in turn") and moves:
             task.wait_in_due(0)
         task.tail, task.again = tail, 0
         return letter
@@ -170,6 +171,7 @@ class ApiModel(Tasks):
             task.attempts, task.mark = 0, ""
         for task in self.tasks.values():
             task.result = None
+        self.turn = None
         return len(found)
 
     def acknowledge(self, claim: Claim, sign: str, within_ms: int) -> str:

@@ -11,7 +11,7 @@ from redis_scheduler.store.vault import Vault
 from redis_scheduler.store.written import Acknowledgement, OnceTask, Operation, Put, ShiftStep, StoredTask
 from redis_scheduler.task.kept import Kept
 from tests.scripts.states import FAILURE, TTL_MS, ask
-from tests.support.modelled import LISTED, Modelled, names_of
+from tests.support.modelled import LISTED, LISTINGS, Modelled, names_of
 from tests.support.names import OTHER_KEY, TEST_KEY, VAULT
 from tests.support.steps import ALIVE_MOST, CANCELLED, WRITERS, Step, Steps
 from tests.support.store import letters
@@ -35,20 +35,27 @@ class ApiSteps(Steps):
 
     async def _schedule(self, step: Step) -> None:
         count = min(step.count, ALIVE_MOST - len(self.model.tasks) + len(self.model.standing("missing")))
-        ttl_ms, listed = (TTL_MS if step.which < 3 else 0), (LISTED if step.which % 2 else None)
+        ttl_ms, listed = (TTL_MS if step.which < 3 else 0), LISTINGS[step.who // 2]
+        if self.goal == "schedule in turn":
+            ttl_ms, listed = 0, LISTED
+        must_wait = not ttl_ms and listed is not None and self.model.is_crowded(count)
         first = len(self.model.tasks)
         tasks = [NewTask(f"task-{first + number}", ttl_ms, self._tail(listed), listed) for number in range(count)]
         writer = WRITERS[step.who % 2]
         due_ms = await self._write(writer, "schedule", lambda: self.stores[writer].schedule(tasks))
         for task, due_at_ms in zip(tasks, due_ms, strict=True):
-            self.model.schedule(task.key, listed, task.tail, due_at_ms, ttl_ms)
-            self.taken["schedule due" if ttl_ms else "schedule queued"] += 1
+            self.model.schedule(task.key, listed, task.tail, due_at_ms, ttl_ms, must_wait)
+            self.taken["schedule due" if ttl_ms else "schedule in turn" if must_wait else "schedule queued"] += 1
 
     async def _schedule_once(self, step: Step) -> None:
         """A request with an Idempotency-Key comes, perhaps again, and its call is sent twice."""
         again = sorted(self.stored) if self.goal == "schedule once again" else []
         name, ttl_ms = again[0] if again else f"id-{step.which % 3}", 0 if step.flag else TTL_MS
-        task = NewTask(f"task-{len(self.model.tasks)}", ttl_ms, self._tail(None), None)
+        listed = LISTINGS[step.who // 2]
+        if self.goal == "schedule_once in turn":
+            ttl_ms, listed = 0, LISTED
+        task = NewTask(f"task-{len(self.model.tasks)}", ttl_ms, self._tail(listed), listed)
+        must_wait = not ttl_ms and listed is not None and self.model.is_crowded(1)
         store, known = self.stores[WRITERS[step.who % 2]], self.stored.get(name)
         for _ in range(2):
             [found] = await store.schedule_once([OnceTask(name, "mac", task)], 3_600_000, 3)
@@ -57,7 +64,8 @@ class ApiSteps(Steps):
         if known is None:
             stored = self.stored[name]
             assert stored.key == task.key
-            self.model.schedule(task.key, None, task.tail, stored.due_ms, ttl_ms)
+            self.model.schedule(task.key, listed, task.tail, stored.due_ms, ttl_ms, must_wait)
+            self.taken["schedule_once in turn"] += must_wait
         self.taken["schedule once" if known is None else "schedule once again"] += 1
 
     async def _restore(self, step: Step) -> None:
@@ -118,7 +126,7 @@ class ApiSteps(Steps):
         expected, before = (await self._change(step, writer, task, TTL_MS)).expected, task.state.place
         if before == "missing" and step.flag:
             expected = b""
-        listed, old_listed = (LISTED if step.count % 2 else None), task.listed
+        listed, old_listed = LISTINGS[step.count - 1], task.listed
         put = Put(NewTask(task.key, TTL_MS, self._tail(listed), listed), expected, old_listed)
         now_ms, answers = await self._write(writer, "put", lambda: self.stores[writer].put([put]))
         letter = letters(answers)

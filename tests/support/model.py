@@ -19,12 +19,45 @@ LEASE_MS = 15_000
 class Model(ApiModel):
     """What the API, the timer and the workers write."""
 
-    def promote(self, limit: int, now_ms: int) -> int:
+    lined_up: int = 0
+    """How many were ever put into lines of tokens."""
+
+    def promote(self, limit: int, now_ms: int) -> list[Modelled]:
+        """Return what comes into the queue, in its order."""
+        due = self._due(limit, now_ms)
+        for task in due:
+            task.enter_queue()
+        return due
+
+    def promote_in_turn(self, limit: int, now_ms: int) -> tuple[int, list[Modelled]]:
+        """Return how many leave DUE, and what comes into the queue, in its order: all that is due, if it fits and
+        nothing waits; else each token's in its turn."""
+        due, room = self._due(limit, now_ms), self.timing.queued_most - len(self.standing("queued"))
+        if not self.lines and len(due) <= room:
+            queued, self.turn = due, None
+        else:
+            for task in due:
+                self.lined_up += 1
+                task.end("in turn")
+                task.lined_up = self.lined_up
+            queued = self._take_turns(room)
+        for task in queued:
+            task.enter_queue()
+        return len(due), queued
+
+    def _due(self, limit: int, now_ms: int) -> list[Modelled]:
         due = [(task.score, task.key) for task in self.standing("due") if task.score is not None]
-        keys_due = [key for score, key in sorted(due) if score <= now_ms][:limit]
-        for key in keys_due:
-            self.tasks[key].enter_queue()
-        return len(keys_due)
+        return [self.tasks[key] for score, key in sorted(due) if score <= now_ms][:limit]
+
+    def _take_turns(self, room: int) -> list[Modelled]:
+        turn, waiting, taken = self.turn or 0, self.lines, list[Modelled]()
+        while waiting and len(taken) < room:
+            line = next((task.line for task in waiting if task.line >= turn), waiting[0].line)
+            most = min(self.timing.in_turn_most, room - len(taken))
+            taken += [task for task in waiting if task.line == line][:most]
+            waiting, turn = [task for task in waiting if task not in taken], line + 1
+        self.turn = turn if waiting else None
+        return taken
 
     def claim(self, worker: str, limit: int) -> list[Modelled]:
         """Return what the next claim brings, in its order."""

@@ -16,8 +16,10 @@ Names = tuple[str, ...] | None
 FORGETFUL = "worker-c"
 """The worker that keeps no summary of what it ends."""
 
-TOKEN = TOKEN_MARK + "0123456789"
+TOKEN, OTHER_TOKEN = TOKEN_MARK + "0123456789", TOKEN_MARK + "fedcba9876"
 LISTED = ("mail", index_of("order=17"), SERIES, TOKEN)
+LISTINGS: tuple[Names, ...] = (LISTED, None, (OTHER_TOKEN,))
+"""Tasks of two tokens, and of API_AUTH."""
 
 
 def names_of(listed: Listing) -> Names:
@@ -40,7 +42,7 @@ class Modelled:
     due_ms: int
     tail: bytes
     place: str = "due"
-    """One of due, queued, pending, paused, awaiting, held, dead, missing."""
+    """One of due, queued, pending, paused, awaiting, held, in turn, dead, missing."""
     mark: str = ""
     """What is known of an acknowledgement."""
     attempts: int = 0
@@ -57,6 +59,8 @@ class Modelled:
     """How long it is yet to wait, in DUE, in the pending list, or once it is resumed."""
     again: int = 0
     """How often it came again, with this record."""
+    lined_up: int = 0
+    """Its number among all that were ever put into lines of tokens."""
 
     @property
     def record(self) -> bytes:
@@ -75,11 +79,17 @@ class Modelled:
     @property
     def view(self) -> str:
         """The state as the API names it."""
-        return "scheduled" if self.state.place == "due" else self.state.place
+        return {"due": "scheduled", "in turn": "held"}.get(self.state.place, self.state.place)
+
+    @property
+    def line(self) -> int:
+        """The number of the line of its token: the first six digits of the id; 0 of API_AUTH."""
+        tokens = [name for name in self.listed or () if name.startswith(TOKEN_MARK)]
+        return int(tokens[0].removeprefix(TOKEN_MARK)[:6], 16) if tokens else 0
 
     @property
     def is_running(self) -> bool:
-        return self.place in ("due", "queued", "pending", "paused", "awaiting", "held")
+        return self.place in ("due", "queued", "pending", "paused", "awaiting", "held", "in turn")
 
     def wait_in_due(self, wait_ms: int, score: int | None = None) -> None:
         self._leave_queue()
@@ -90,7 +100,7 @@ class Modelled:
         self.place = "queued"
 
     def pause(self) -> None:
-        if self.place in ("queued", "held"):
+        if self.place in ("queued", "held", "in turn"):
             self.wait_ms = 0
         self.score = self.score if self.state == DUE and self.score == self.due_ms else None
         self._leave_queue()
@@ -113,9 +123,20 @@ class Tasks:
     tasks: dict[str, Modelled] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
     gone_entries: set[str] = field(default_factory=set)
+    turn: int | None = None
+    """The line whose turn is next, while the store says that any stands."""
 
     def standing(self, *places: str) -> list[Modelled]:
         return [task for task in self.tasks.values() if task.place in places]
+
+    @property
+    def lines(self) -> list[Modelled]:
+        """What waits for the turn of its token, line by line, each in its order."""
+        return sorted(self.standing("in turn"), key=lambda task: (task.line, task.lined_up))
+
+    def is_crowded(self, more: int) -> bool:
+        """Whether what a token schedules for now has to wait for its turn."""
+        return bool(self.lines) or len(self.standing("queued")) + more > self.timing.queued_most
 
     def adopt(
         self,

@@ -31,6 +31,7 @@ NEEDS = {
     **dict.fromkeys(("schedule", "schedule_once"), "room"),
     "come_due": "later",
     "promote": "due now",
+    "line_up": "crowd",
     **dict.fromkeys(("claim", "claim_and_read"), "queued"),
     "load": "unloaded",
     "recover": "pending",
@@ -53,7 +54,8 @@ NEEDS = {
 BROUGHT_BY = {
     "room": "cancel",
     **dict.fromkeys(("later", "due later", "due", "full", "task", "written"), "schedule"),
-    "due now": "come_due",
+    **dict.fromkeys(("due now", "crowd"), "come_due"),
+    **dict.fromkeys(("in turn", "room beside lines"), "line_up"),
     "queued": "promote",
     **dict.fromkeys(
         ("unloaded", "pending", "pending later", "in delivery", "in delivery later", "in hand", "claims"), "claim"
@@ -80,6 +82,9 @@ BROUGHT_BY = {
 TAKEN_BY = {
     "schedule due": ("schedule", "room"),
     "schedule queued": ("schedule", "room"),
+    "promote from a line": ("line_up", "in turn"),
+    "promote into a line": ("line_up", "crowd"),
+    **{f"{verb} in turn": (verb, "room beside lines") for verb in ("schedule", "schedule_once")},
     "schedule once": ("schedule_once", "room"),
     "schedule once again": ("schedule_once", "stored"),
     "settle late": ("settle", "late"),
@@ -110,7 +115,19 @@ TAKEN_BY = {
 }
 """Kinds that need something else than their verb or name says."""
 
-PLACES = ("dead", "held", "awaiting", "waiting", "deferred", "paused", "in delivery", "queued", "due", "missing")
+PLACES = (
+    "dead",
+    "in turn",
+    "held",
+    "awaiting",
+    "waiting",
+    "deferred",
+    "paused",
+    "in delivery",
+    "queued",
+    "due",
+    "missing",
+)
 """Those that are rarely come to are first."""
 
 

@@ -26,7 +26,7 @@ from tests.scripts.contents import counters
 from tests.scripts.indexes import LETTER_BYTES, letters_of, typed_keys
 from tests.scripts.states import FAILURE, TTL_MS, ask, state_of, tail
 from tests.support.model import Model
-from tests.support.modelled import FORGETFUL, TOKEN, TOLD, Modelled, Names, letter_of
+from tests.support.modelled import FORGETFUL, OTHER_TOKEN, TOKEN, TOLD, Modelled, Names, letter_of
 from tests.support.names import KEYS, VAULT
 from tests.support.routed import master_of
 from tests.support.steering import PLACES
@@ -36,9 +36,9 @@ from tests.support.together import Together
 WORKERS = ("worker-a", "worker-b", FORGETFUL)
 WRITERS = ("api-a", "api-b")
 ALIVE_MOST = 4
-TIMING = replace(DEFAULT, waiting_most=1, lost_workers_most=2)
-"""So few may wait that a retry finds too many; what is released waits too. And tasks on their last chance meet within
-an example."""
+TIMING = replace(DEFAULT, waiting_most=1, lost_workers_most=2, queued_most=2, in_turn_most=1)
+"""So few may wait that a retry finds too many; what is released waits too. Tasks on their last chance meet within an
+example. And the queue that tokens share is soon full, so that lines of them stand."""
 RETRY_DELAY_MS = 50_000
 DELIVERED, CANCELLED = (b',"state":"%s","attempts":1,"due":0}' % state for state in (b"delivered", b"cancelled"))
 CLAIMS_KEPT = 8
@@ -129,6 +129,8 @@ class Steps:
             held,
             summaries,
             awaited,
+            in_lines,
+            turn,
             *states,
         ) = await asyncio.gather(
             ask(raw, "TIME"),
@@ -145,6 +147,8 @@ class Steps:
             ask(raw, "ZRANGE", KEYS.paused, 0, -1, "WITHSCORES"),
             asyncio.gather(*(self.views.summary(key) for key in model.tasks)),
             ask(raw, "ZRANGE", KEYS.awaiting, 0, -1, "WITHSCORES"),
+            ask(raw, "ZRANGEBYSCORE", KEYS.held, "-inf", "(0"),
+            ask(raw, "HGET", KEYS.sweep, "turn"),
             *(state_of(raw, key) for key in model.tasks),
         )
         kept = {key: found and found.state for key, found in zip(model.tasks, summaries, strict=True)}
@@ -152,6 +156,8 @@ class Steps:
         assert dict(zip(model.tasks, states, strict=True)) == {key: task.state for key, task in model.tasks.items()}
         due, paused, awaiting = [{key: int(at) for key, at in pairs(rows).items()} for rows in (scores, held, awaited)]
         model.adopt(pairs(entries), due, paused, awaiting, redis_ms(now))
+        assert [key.decode() for key in in_lines] == [task.key for task in model.lines]
+        assert turn == (None if model.turn is None else b"%d" % model.turn)
         alive = [task for task in model.tasks.values() if task.place != "missing"]
         stored = dict(zip(records[::2], records[1::2], strict=True))
         opened = {key.decode(): VAULT.opened(key.decode(), record) for key, record in stored.items()}
@@ -170,8 +176,9 @@ class Steps:
             task.key: LETTER_BYTES + len(stored[task.key.encode()]) + (len(f"{task.attempts} ") + self.failure_bytes)
             for task in model.standing("dead")
         }
-        places = ("paused", "awaiting", "held")
-        assert [getattr(ledger, place) for place in places] == [len(model.standing(place)) for place in places]
+        held = len(model.standing("held", "in turn"))
+        expected = (len(model.standing("paused")), len(model.standing("awaiting")), held)
+        assert (ledger.paused, ledger.awaiting, ledger.held) == expected
 
     async def _problems(self) -> list[str]:
         return [finding.text async for finding in audit(self.shared.client, has_all_series=True)]
@@ -238,7 +245,10 @@ class Steps:
             await self._read_as(writer, task)
         expected, due_ms = self.reads.get((writer, task.key), (b"{}", 0))
         # A type stays as it was, and what is a series; labels may change.
-        kept = [[name for name in task.listed or () if name in wanted] for wanted in (("mail",), (SERIES, TOKEN))]
+        kept = [
+            [name for name in task.listed or () if name in wanted]
+            for wanted in (("mail",), (SERIES, TOKEN, OTHER_TOKEN))
+        ]
         listed = task.listed and (*kept[0], index_of(f"order={step.count}"), *kept[1])
         return Change(task.key, expected, self._tail(listed), ttl_ms, due_ms, listed, task.listed)
 

@@ -20,6 +20,7 @@ WEIGHTS = {
     "schedule_once": 2,
     "come_due": 4,
     "promote": 6,
+    "line_up": 3,
     "claim": 6,
     "claim_and_read": 3,
     "load": 3,
@@ -105,6 +106,7 @@ class Example(ApiSteps, WorkerSteps, OutcomeSteps):
         due, pending, awaiting = model.standing("due"), model.standing("pending"), model.standing("awaiting")
         alive = len(model.tasks) - len(model.standing("missing"))
         stale = self._stale()
+        due_now = [task for task in due if not task.wait_ms]
         found = {
             ALWAYS: True,
             "task": bool(model.tasks),
@@ -112,7 +114,9 @@ class Example(ApiSteps, WorkerSteps, OutcomeSteps):
             "full": alive >= ALIVE_MOST,
             "gone": alive < len(model.tasks) and alive < ALIVE_MOST,
             "later": any(task.wait_ms for task in due),
-            "due now": any(not task.wait_ms for task in due),
+            "due now": bool(due_now),
+            "crowd": bool(due_now) and model.is_crowded(len(due_now)),
+            "room beside lines": bool(model.lines) and alive < ALIVE_MOST,
             "unloaded": any(self.unloaded.values()),
             "pending": bool(pending),
             "pending later": any(task.wait_ms for task in pending),
@@ -150,7 +154,7 @@ class Example(ApiSteps, WorkerSteps, OutcomeSteps):
                 break
             for task in self.model.standing("due"):
                 await self._press_due(task)
-            await self._promote_as(worker, DEFAULT.batch_limit, 0)
+            await self._promote_as(worker, DEFAULT.batch_limit, 0, in_turn=True)
             for task in self.model.standing("pending"):
                 await self._press_over(task)
             for task in self.model.standing("awaiting"):

@@ -11,10 +11,13 @@ from redis_scheduler.task.record import decode_record
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import ask
 from tests.support.model import LEASE_MS
-from tests.support.modelled import TOLD, TOLERANCE_MS, Modelled
+from tests.support.modelled import TOLD, TOLERANCE_MS, Modelled, id_order
 from tests.support.names import KEYS
-from tests.support.steps import REPEATS_MOST, WORKERS, Step, Steps
+from tests.support.steps import ALIVE_MOST, REPEATS_MOST, WORKERS, Step, Steps
 from tests.support.store import letters
+
+CALL_MOST_S = 0.01
+"""While lines stand, the next promotion comes within this: of three workers, and what waits for a retry."""
 
 SET_BACK_MS = 20_000
 """By so much is Redis' clock set back: longer than an example takes, shorter than what is deferred."""
@@ -50,8 +53,11 @@ class WorkerSteps(Steps):
     async def _promote(self, step: Step) -> None:
         await self._promote_as(WORKERS[step.who % 3], step.count, step.which // 3, step.flag)
 
-    async def _promote_as(self, worker: str, limit: int, claims: int, in_turn: bool = False) -> None:
-        """`in_turn` comes to the same: all fits into the queue."""
+    async def _line_up(self, step: Step) -> None:
+        """Promote more than fits into the queue."""
+        await self._promote_as(WORKERS[step.who % 3], ALIVE_MOST, step.which // 3, in_turn=True)
+
+    async def _promote_as(self, worker: str, limit: int, claims: int, in_turn: bool) -> None:
         # What is due in this very millisecond may be moved or not: let it be over.
         scores = [task.score or 0 for task in self.model.standing("due")]
         for _ in range(100_000):
@@ -59,11 +65,24 @@ class WorkerSteps(Steps):
             if not any(now_ms <= score < now_ms + 1_000 for score in scores):
                 break
         promotion = await self.stores[worker].promote(limit, claims, in_turn)
-        moved = self.model.promote(limit, now_ms)
+        waiting = self.model.lines
+        if in_turn:
+            moved, queued = self.model.promote_in_turn(limit, now_ms)
+        else:
+            queued = self.model.promote(limit, now_ms)
+            moved = len(queued)
         assert promotion.moved == moved
-        self.taken["promote"] += moved
+        if in_turn and self.model.lines:
+            assert promotion.wait_s is not None
+            assert promotion.wait_s <= CALL_MOST_S
         await self._learn_entries()
-        expected = self.model.claim(worker, min(claims, moved))
+        in_order = [id_order(task.entry or "") for task in queued]
+        assert in_order == sorted(in_order)
+        from_lines = sum(task in waiting for task in queued)
+        self.taken["promote"] += len(queued) - from_lines
+        self.taken["promote from a line"] += from_lines
+        self.taken["promote into a line"] += moved - len(queued) + from_lines
+        expected = self.model.claim(worker, min(claims, len(queued)))
         for task in expected:
             assert self.model.renew(worker, task.entry or "")
         self._note_read(worker, promotion.claims, expected)
@@ -153,7 +172,9 @@ class WorkerSteps(Steps):
         for _ in range(REPEATS_MOST):
             now_ms, cursor = redis_ms(await ask(self.raw, "TIME")), await ask(self.raw, "HGET", KEYS.sweep, "cursor")
             await ask(self.raw, "HSET", KEYS.sweep, "next_ms", now_ms, "seen_ms", now_ms - 1)
-            entries = (await self.stores[worker].look(limit)).entries
+            sweep = await self.stores[worker].look(limit)
+            entries = sweep.entries
+            assert sweep.has_lines == (self.model.turn is not None)
             # A step that a loaded machine held up is void.
             if int(await ask(self.raw, "HGET", KEYS.sweep, "seen_ms")) >= now_ms:
                 break
@@ -179,7 +200,7 @@ class WorkerSteps(Steps):
         count = len(self.model.standing("held"))
         await ask(self.raw, "HDEL", KEYS.sweep, "round_ms", "round_from")
         admission = await Limiting(self.shared.client).admit()
-        assert (admission.admitted, admission.held) == (count, 0)
+        assert (admission.admitted, admission.held) == (count, len(self.model.lines))
         self.model.admit()
         return count
 
@@ -195,7 +216,7 @@ class WorkerSteps(Steps):
         """While all is paused nothing is promoted, swept or ended by an acknowledgement; then it goes on."""
         store = self.stores[WORKERS[step.who % 3]]
         assert await store.pause_all(True)
-        promotion = await store.promote(step.count, step.count)
+        promotion = await store.promote(step.count, step.count, step.flag)
         assert (promotion.is_all_paused, promotion.moved, promotion.claims) == (True, 0, [])
         await ask(self.raw, "HSET", KEYS.sweep, "next_ms", 0)
         assert (await store.look(step.count)).entries == []

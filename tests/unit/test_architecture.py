@@ -180,7 +180,8 @@ def test_its_table_of_keys_names_each_script_that_writes_a_key() -> None:
 
 
 def test_its_states_are_those_that_the_scripts_are_tried_in() -> None:
-    tried = {state.place for state in vars(states).values() if isinstance(state, states.State)} - {"missing"}
+    tried = {state.place for state in vars(states).values() if isinstance(state, states.State)}
+    tried -= {"missing", states.IN_TURN.place}  # held, in another line
     named = {"due" if row[0] == "scheduled" else row[0] for row in rows(REDIS, "States")}
     assert named == tried | {"lost"}  # which no script brings about
 
