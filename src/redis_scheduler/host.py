@@ -42,6 +42,12 @@ def host_named(given: str) -> str | None:
     return name.removesuffix(":80") if port is None else name
 
 
+def name_given(text: str) -> str:
+    """Return a host that a setting names, in the letters of those that webhooks lead to: small ones, of DNS (IDNA), and
+    without the dot at its end. Raises ValueError."""
+    return (URL.build(scheme="http", host=text).raw_host or "").removesuffix(".").lower()
+
+
 def _address(host: str) -> str:
     """Return an address in its canonical form; a name as it is."""
     with contextlib.suppress(OSError, ValueError):

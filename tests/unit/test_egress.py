@@ -6,6 +6,7 @@ from ipaddress import ip_address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 from redis_scheduler.delivery.egress import KINDS, Address, Egress, EgressRefused, Mode, judged, kind_of, rules
 from tests.support.egress_table import BAD, LITERALS, NAMES
@@ -101,6 +102,13 @@ def test_a_rule_for_a_name_or_port_needs_no_address(host: str, port: int, is_ref
     with pytest.raises(EgressRefused, match="egress: the webhook is refused: EGRESS_DENY") as caught:
         guard.check_name(host, port)
     assert caught.value.is_final
+
+
+@pytest.mark.parametrize(("rule", "host"), [("straße.test", "xn--strae-oqa.test"), ("Evil.test.", "evil.test")])
+def test_a_rule_names_hosts_in_the_letters_that_webhooks_lead_to(rule: str, host: str) -> None:
+    assert URL(f"http://{rule}/").raw_host in (host, f"{host}.")
+    with pytest.raises(EgressRefused):
+        Egress("public", deny=rules(rule)).check_name(host, 80)
 
 
 def test_nothing_but_what_is_allowed_is_let_through_in_the_mode_none() -> None:

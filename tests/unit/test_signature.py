@@ -87,10 +87,11 @@ async def test_without_a_secret_nothing_is_said() -> None:
 
 async def test_the_secret_of_a_host_comes_first_then_that_of_a_type(tmp_path: Path) -> None:
     file = tmp_path / "secrets"
-    file.write_text(f"# by receiver\nhost:Shop.example = {OTHER}\n\ntype:mail={OLD}\n")
+    file.write_text(f"# by receiver\nhost:Shop.example = {OTHER}\nhost:Straße.example.={OTHER}\n\ntype:mail={OLD}\n")
     signatures = credentials_of(Settings(webhook_secret=NEW, webhook_secrets_file=file), "t", {}).signatures
     for webhook, type_name, secret in (
         ("https://SHOP.example.:8443/a", "mail", OTHER),
+        ("https://straße.example/", "mail", OTHER),
         ("http://host/", "mail", OLD),
         ("http://host/", None, NEW),
     ):
@@ -123,7 +124,9 @@ def test_what_is_no_secret_is_refused_and_not_shown(text: str, tmp_path: Path) -
         credentials_of(Settings(webhook_secrets_file=tmp_path / "secrets"), "t", {})
 
 
-@pytest.mark.parametrize("line", ["mail=x", "host:=x", "hosts:a=x", "x", f"host:a={NEW}\nhost:A={NEW}"])
+@pytest.mark.parametrize(
+    "line", ["mail=x", "host:=x", "hosts:a=x", "x", f"host:a={NEW}\nhost:A.={NEW}", "host:a:443=x"]
+)
 def test_a_line_that_names_neither_host_nor_type_is_told(line: str, tmp_path: Path) -> None:
     (tmp_path / "secrets").write_text(line)
     with pytest.raises(SettingsError, match=r": line [12]: must be host:name=secrets or type:name=secrets, each name"):

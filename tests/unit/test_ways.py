@@ -165,6 +165,15 @@ async def test_a_client_certificate_goes_to_its_host_alone(tmp_path: Path) -> No
     assert len(receiver.heads) == 1
 
 
+def test_a_host_of_the_file_is_meant_as_webhooks_name_it(tmp_path: Path) -> None:
+    about: dict[str, object] = {"verify": False}
+    tls = Tls(hosts_file=hosts_file(tmp_path, **{"Straße.example.": about}))
+    assert tls.context_of("xn--strae-oqa.example") is not None
+    assert tls.context_of("strasse.example") is None
+    with pytest.raises(ValueError, match=r"a\.example:443 is no name or address of a host"):
+        Tls(hosts_file=hosts_file(tmp_path, **{"a.example:443": about}))
+
+
 async def test_verification_is_off_for_a_named_host_alone(tmp_path: Path) -> None:
     async with answering(says(OK), context=context_of(SELF_SIGNED)) as receiver:
         tls = Tls(hosts_file=hosts_file(tmp_path, LOCALHOST={"verify": False}))

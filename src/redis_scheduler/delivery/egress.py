@@ -13,6 +13,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal
 
+from redis_scheduler.host import name_given
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Mode = Literal["private", "public", "any", "none"]
@@ -131,8 +133,8 @@ def _rule(text: str) -> Rule:
     except ValueError:
         pass
     try:
-        host = what.encode("idna").decode().lower()
-    except UnicodeError:
+        host = name_given(what)
+    except ValueError:
         raise refused from None
     # A name whose last label is a number would be an address that is written in another way.
     is_number = re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rpartition(".")[2])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from redis_scheduler.delivery.egress import host_of
+from redis_scheduler.host import name_given
 
 FILE_BYTES = 262_144
 """A file may not be larger."""
@@ -48,7 +48,7 @@ class Tls:
             _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ca=str(ca_file))
         if hosts_file is not None:
             folder = hosts_file.parent
-            self._hosts = {host_of(host): _at(folder, host, each) for host, each in _read(hosts_file).items()}
+            self._hosts = {_named(host): _at(folder, host, each) for host, each in _read(hosts_file).items()}
             for each in self._hosts.values():
                 _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), each.ca, each.certificate, each.key)
 
@@ -98,6 +98,13 @@ def _read(path: Path) -> dict[str, HostTls]:
         return _decode(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _named(host: str) -> str:
+    try:
+        return name_given(host)
+    except ValueError:
+        raise ValueError(f"{host} is no name or address of a host") from None
 
 
 def _at(folder: Path, host: str, given: HostTls) -> HostTls:

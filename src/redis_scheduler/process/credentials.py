@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from redis_scheduler.delivery.credentials import SECRET_LENGTH, SECRETS_MOST, Credentials, Secret, derived_token
 from redis_scheduler.delivery.signature import Sign, Signatures, signers
 from redis_scheduler.errors import SettingsError
+from redis_scheduler.host import name_given
 from redis_scheduler.setting import read_secret
 from redis_scheduler.settings import Settings
 from redis_scheduler.task.header import SECRET_NAME, value_problem
@@ -61,7 +62,11 @@ def signatures_of(settings: Settings) -> Signatures | None:
     try:
         for number, key, value in _lines(str(settings.webhook_secrets_file)):
             kind, _, whom = key.partition(":")
-            if kind not in of or not whom or (whom := whom.lower() if kind == "host" else whom) in of[kind]:
+            try:
+                whom = name_given(whom) if kind == "host" else whom
+            except ValueError:
+                whom = ""
+            if kind not in of or not whom or whom in of[kind]:
                 problems.append(
                     f"{label}: line {number}: must be host:name=secrets or type:name=secrets, each name once"
                 )
