@@ -138,7 +138,7 @@ class Resolver:
             raise NotFound(text)
         return addresses
 
-    async def _asked_of_name_servers(self, host: str) -> tuple[list[str], str]:
+    async def _asked_of_name_servers(self, host: str, is_again: bool = False) -> tuple[list[str], str]:
         """Return the addresses, or none and the reason. Raises TimeoutError."""
         try:
             channel = self._channel_of_now()
@@ -155,6 +155,9 @@ class Resolver:
                 return await self._asked_for_whole(host)
             # The error does not tell a machine without free sockets from name servers that refuse. A socket does.
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
+            if number == aiodns.error.ARES_ECONNREFUSED and not is_again:
+                # That socket may have become free since.
+                return await self._asked_of_name_servers(host, is_again=True)
             return [], text
         return [node.addr[0].decode() for node in islice(found.nodes, ADDRESSES_MOST)], ""
 

