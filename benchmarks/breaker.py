@@ -25,6 +25,9 @@ from tests.support.waiting import wait_until
 LEAD_S = 2.0
 """Tasks are scheduled so long before the first of them is due."""
 
+COME_MOST_S = 30.0
+"""The last of the other hosts' tasks may be so late, before the next phase."""
+
 POLL_S = 0.25
 SETTLED_MOST_S = 150.0
 """Until a host that is well again has got all that waited: its next probe may be a minute away."""
@@ -62,6 +65,7 @@ class Course:
             arrivals += came
             failed += len(came) if status == FAILING else 0
         seconds_of = [math.floor(arrival.at - start) for arrival in arrivals]
+        await self.others.wait_for(len(known), COME_MOST_S)
         others = await self.others.take()
         self.found[name] = {
             "tasks": count,
