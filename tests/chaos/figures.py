@@ -14,6 +14,9 @@ from pathlib import Path
 FULL = os.environ.get("CHAOS") == "full"
 """Whether the cases run with their full numbers: `make chaos`. Else a selection does, scaled down."""
 
+SLOWNESS = 1 if FULL else 2
+"""So much longer may anything take where the cases run beside other tests, which the full numbers do not."""
+
 RESULTS = Path(__file__).with_name("results.json")
 
 BEGIN, END = "<!-- cases: written by python -m tests.chaos.figures RELIABILITY.md -->\n", "<!-- end of cases -->\n"

@@ -11,11 +11,12 @@ from typing import Any
 import redis.asyncio
 
 from tests.chaos.checker import Checker
+from tests.chaos.figures import SLOWNESS
 from tests.support.redis_process import RedisProcess
 from tests.support.service import Process
 from tests.support.waiting import wait_until
 
-BACK_WITHIN_S = 5.0
+BACK_WITHIN_S = 5.0 * SLOWNESS
 """How soon every process must be back in service."""
 
 ORDINARY = {"delivered", "refused", "retry", "defer", "started", "open-door"}

@@ -13,7 +13,7 @@ from redis_scheduler.task.key import shards_of
 from tests.chaos.accounts import Sent, Verdict
 from tests.chaos.attempts import Attempts
 from tests.chaos.checker import Checker
-from tests.chaos.figures import Figures, Spread, scaled
+from tests.chaos.figures import SLOWNESS, Figures, Spread, scaled
 from tests.chaos.recovery import BACK_WITHIN_S, CLIENTS, delivering_again, kill_between_syncs, load_until
 from tests.chaos.several import checking, keys_of, shard_of, start
 from tests.support.audit import plain
@@ -40,7 +40,7 @@ LATER_S, HOPS = scaled(20, 1_000) / 1_000, 5
 longer for a core than before the fault: so many have to do with a task. Scaled down, other tests run beside it: what is
 held up comes later still."""
 
-NOTICED_WITHIN_S = 2.5
+NOTICED_WITHIN_S = 2.5 * SLOWNESS
 """A new task waits so long at most for a shard that turns out to be silent."""
 
 Fault = Callable[[RedisProcess], AbstractAsyncContextManager[None]]

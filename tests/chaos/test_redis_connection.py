@@ -15,7 +15,7 @@ from redis_scheduler.task.timing import DEFAULT
 from tests.chaos.accounts import Sent
 from tests.chaos.attempts import Attempts
 from tests.chaos.checker import Checker
-from tests.chaos.figures import Figures, Spread, scaled
+from tests.chaos.figures import SLOWNESS, Figures, Spread, scaled
 from tests.chaos.recovery import BACK_WITHIN_S, calls_of, fault_under_load, said_since
 from tests.support.names import KEYS
 from tests.support.proxy import Proxy, proxying
@@ -33,7 +33,7 @@ STAGGER_S = 1.0
 SLOW_S = OUTAGE_S + 2
 """A delivery that begins before the outage and ends after it."""
 
-ANSWERED_WITHIN_S = 3.0
+ANSWERED_WITHIN_S = 3.0 * SLOWNESS
 """How long a client may wait for its 503."""
 
 CUTS = 3

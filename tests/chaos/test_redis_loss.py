@@ -12,7 +12,7 @@ from redis_scheduler.store import keys
 from tests.chaos.accounts import LATE_S, Sent
 from tests.chaos.attempts import Attempts
 from tests.chaos.checker import Checker
-from tests.chaos.figures import Figures, Spread, scaled
+from tests.chaos.figures import SLOWNESS, Figures, Spread, scaled
 from tests.chaos.recovery import BACK_WITHIN_S, calls_of, delivering_again, said_since
 from tests.support.names import KEYS
 from tests.support.service import Client, Process, client_of
@@ -31,12 +31,16 @@ async def started(checker: Checker, **variables: str) -> list[Process]:
 
 
 async def lose_while_blocked(
-    checker: Checker, raw: redis.asyncio.Redis, figures: Figures, lose: Callable[[list[Sent]], Awaitable[object]]
+    checker: Checker,
+    raw: redis.asyncio.Redis,
+    figures: Figures,
+    lose: Callable[[list[Sent]], Awaitable[object]],
+    ttl: float = 5,
 ) -> None:
     """Have something lost while every worker waits in Redis for work; then all must be as before, and the log say it
     once."""
     processes = await started(checker)
-    before = await checker.load(processes[0], scaled(500, 100), ttl=5)
+    before = await checker.load(processes[0], scaled(500, 100), ttl=ttl)
 
     async def all_are_blocked() -> bool:
         return int((await raw.info("clients"))["blocked_clients"]) == WORKERS
@@ -69,7 +73,7 @@ async def test_after_a_flush_the_service_goes_on_and_says_it_once(
         for task in tasks:
             task.may_be_gone, task.cancelled_at = True, time.time()
 
-    await lose_while_blocked(checker, raw, figures, flush)
+    await lose_while_blocked(checker, raw, figures, flush, ttl=60)  # none is on its way by then
 
 
 @pytest.mark.full
@@ -211,7 +215,7 @@ async def test_a_full_redis_delivers_what_is_due_and_the_service_resumes_by_itse
     verdict = await checker.verdict()
     attempts.assert_each_once_and_none_early(checker.arrivals(), retry_time_s=1)
     assert verdict.duplicated == verdict.unknown == 0
-    assert late.most < LATE_S
+    assert late.most < LATE_S * SLOWNESS
     assert resumed_s < BACK_WITHIN_S
     assert all(task.is_acknowledged for task in after)
     said = {event["event"] for event in said_since([api, *workers], started_at)}

@@ -13,7 +13,7 @@ from redis_scheduler.store import keys
 from redis_scheduler.task.timing import DEFAULT
 from tests.chaos.accounts import LATE_S
 from tests.chaos.checker import Checker
-from tests.chaos.figures import Figures, Spread, scaled
+from tests.chaos.figures import SLOWNESS, Figures, Spread, scaled
 from tests.chaos.leases import LEASE_S, SHORTENED, WINDOW_S
 from tests.chaos.recovery import moment
 from tests.scripts.contents import counters
@@ -124,7 +124,7 @@ async def test_a_worker_stopped_under_load_finishes_what_is_in_flight_and_begins
         stops=rounds, in_flight_finished=finished, last_begun_s=max(begun_s), exit_s=max(exit_s), grace_s=GRACE_S
     )
     assert finished > rounds * 50
-    assert max(begun_s) < 0.3
+    assert max(begun_s) < 0.3 * SLOWNESS
     assert max(exit_s) < GRACE_S
     await checker.start("worker")
     await loading

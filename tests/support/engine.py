@@ -10,8 +10,9 @@ variables.
 LEASE_MS, WINDOW_MS, BATCH_LIMIT, RETIRE_IDLE_MS, RETIRE_INTERVAL_S, BUFFER_BYTES, REJOIN_INTERVAL_S, STALE_S,
 CHILD_END_S (a supervisor's `end_s`) and SERVER_STOP_S (the private Redis' `stop_s`) shorten what the product takes, so
 that a case need not wait for it; a lease is still renewed three times. OPEN_FILES is how many files the process may
-have open. With LONG_OWN_LEASE a worker takes its leases for as long as ever, whatever Redis was told. With UNWATCHED it
-delivers alerts, and looks for nothing to tell: the test does.
+have open, KEEPALIVE_S how long it keeps idle connections to receivers. With LONG_OWN_LEASE a worker takes its leases
+for as long as ever, whatever Redis was told. With UNWATCHED it delivers alerts, and looks for nothing to tell: the test
+does.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from dataclasses import replace
 import uvloop
 
 from redis_scheduler import cli, loading, logs, settings
+from redis_scheduler.delivery import pool
 from redis_scheduler.engine import engine, reclaimer
 from redis_scheduler.engine.holdings import Holdings
 from redis_scheduler.engine.timer import Timer
@@ -69,6 +71,9 @@ def _shortened() -> Timing:
         generations.STALE_S = stale_s
     if files := int(os.environ.get("OPEN_FILES", "0")):
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    if keepalive_s := float(os.environ.get("KEEPALIVE_S", "0")):
+        pool.KEEPALIVE_S = keepalive_s
+        vars(pool)["_Host"] = functools.partial(pool._Host, keep_s=keepalive_s)
     if end_s := float(os.environ.get("CHILD_END_S", "0")):
         vars(supervisor)["Supervisor"] = functools.partial(supervisor.Supervisor, end_s=end_s)
     if stop_s := float(os.environ.get("SERVER_STOP_S", "0")):

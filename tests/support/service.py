@@ -130,7 +130,7 @@ _READ_AT_START = {
     *_VARIABLES,
     # of engine.py
     *("LEASE_MS", "WINDOW_MS", "RETIRE_IDLE_MS", "RETIRE_INTERVAL_S", "BUFFER_BYTES", "LONG_OWN_LEASE", "UNWATCHED"),
-    *("REJOIN_INTERVAL_S", "STALE_S", "CHILD_END_S", "SERVER_STOP_S", "OPEN_FILES"),
+    *("REJOIN_INTERVAL_S", "STALE_S", "CHILD_END_S", "SERVER_STOP_S", "OPEN_FILES", "KEEPALIVE_S"),
     *("TMPDIR", "COLUMNS", "REDIS_SCHEDULER_IMAGE", "PYTEST_CURRENT_TEST"),
     "PYTHONWARNINGS",  # what a supervisor starts reads it; what is forked has them as errors already
 }
