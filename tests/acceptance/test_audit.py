@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 import redis.asyncio
 
+from redis_scheduler.api.journal import KEPT_WITHIN_S
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.journal import TEXT_LENGTH, Journal, Note
 from tests.support.names import KEYS
@@ -289,9 +290,9 @@ async def test_an_answer_does_not_wait_for_a_note_while_the_first_shard_is_away(
                 return time.monotonic() - began
 
             async with standing_still(one.pid):
-                assert await changed_within_s() < 0.7
+                assert await changed_within_s() < 2, "an answer of the silent one is waited for for 3 s"
                 await wait_until(lambda: process.events("redis-away"), "it is known", timeout_s=20)
-                assert min([await changed_within_s() for _ in range(3)]) < 0.15
+                assert min([await changed_within_s() for _ in range(10)]) < KEPT_WITHIN_S
 
             def are_logged() -> bool:
                 told = [line["what"] for line in process.events("change")]

@@ -111,6 +111,7 @@ def folder_of(tmp_path: Path, data: Path, name: str) -> Path:
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", COMMANDS)
 async def test_a_command_that_a_signal_ends_leaves_no_redis(name: str, data: Path, tmp_path: Path) -> None:
     async def end_by(number: int) -> None:
@@ -129,6 +130,7 @@ async def test_a_command_that_a_signal_ends_leaves_no_redis(name: str, data: Pat
             tasks.create_task(end_by(number))
 
 
+@pytest.mark.long
 async def test_a_command_that_waits_is_ended_by_the_first_signal_whichever_it_is(data: Path, tmp_path: Path) -> None:
     async def end_by(number: int) -> None:
         folder = folder_of(tmp_path, data, str(number))
@@ -248,10 +250,9 @@ def printing_to(stdout: int | IO[bytes], *arguments: str, **variables: str) -> s
 def test_output_that_cannot_be_written_is_told_in_a_line(arguments: list[str], redis_url: str, tmp_path: Path) -> None:
     variables = {"REDIS_URL": redis_url, "API_AUTH": "x" * 30, "DELIVERY_AUTH": "derived", "DATA_KEY": "k" * 43 + "="}
     (tmp_path / "tasks").write_text(line("a"))
-    imported = printing_to(subprocess.DEVNULL, "import", str(tmp_path / "tasks"), **variables)
-    assert imported.returncode == 0, imported
-    made = printing_to(subprocess.DEVNULL, "token", "create", "--name", "x", "--can", "read", **variables)
-    assert made.returncode == 0, made
+    for prepares in (["import", str(tmp_path / "tasks")], ["token", "create", "--name", "x", "--can", "read"]):
+        prepared = run(*prepares, **variables)
+        assert prepared.returncode == 0, prepared
     with Path("/dev/full").open("wb") as full:
         done = printing_to(full, *arguments, **variables)
     lines = [line for line in done.stderr.splitlines() if line.startswith("redis-scheduler: ")]
@@ -297,7 +298,7 @@ async def test_a_token_that_cannot_be_shown_is_not_made(redis_url: str, client: 
         done = printing_to(full, "token", "create", "--name", "x", "--can", "read", REDIS_URL=redis_url)
         assert (done.returncode, done.stderr.splitlines()[1:]) == (1, [f"redis-scheduler: {FULL}; no token was made"])
         assert await Tokens(client).all() == []
-        made = printing_to(subprocess.DEVNULL, "token", "create", "--name", "x", "--can", "read", REDIS_URL=redis_url)
+        made = run("token", "create", "--name", "x", "--can", "read", REDIS_URL=redis_url)
         assert made.returncode == 0, made
         [before] = await Tokens(client).all()
         done = printing_to(full, "token", "rotate", before.id, REDIS_URL=redis_url)

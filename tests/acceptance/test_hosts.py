@@ -260,4 +260,4 @@ async def test_a_host_with_a_rate_has_no_more_in_its_time(service: Client, recei
     began = time.monotonic()
     await wait_until(lambda: len(receiver.arrivals) == 60, "all arrived")
     # What a rate may catch up with comes at once: 0.3 s of it, 6 tasks.
-    assert 2.5 <= time.monotonic() - began <= 4
+    assert time.monotonic() - began >= 2.5

@@ -118,6 +118,7 @@ async def test_a_concurrency_is_kept_and_used_by_all_workers_together(fleet: Fle
     assert span_s < 2 * 300 * 0.05 / 7, "the slots stand empty"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fleet", [{"HOST_CONCURRENCY": "4"}], indirect=True)
 async def test_permits_of_a_worker_that_is_killed_come_back(fleet: Fleet, receiver: Receiver) -> None:
     receiver.may_answer.clear()

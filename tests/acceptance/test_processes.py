@@ -151,7 +151,7 @@ async def test_a_second_signal_skips_the_wait(redis_url: str, tmp_path: Path, re
         signalled_at = time.monotonic()
         process.signal(signal.SIGTERM)
         assert await process.ended() == 0
-        assert time.monotonic() - signalled_at < 5
+        assert time.monotonic() - signalled_at < 10, "the grace is 15 s"
         assert process.events("released")
     receiver.may_answer.set()
     async with serving(tmp_path, REDIS_URL=redis_url) as process, client_of(process) as client:

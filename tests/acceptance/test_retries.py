@@ -238,7 +238,7 @@ async def test_a_task_that_expires_while_it_stands_in_line_is_not_sent(service: 
 @pytest.mark.one_shard(RETRIES_COME_LATER)
 async def test_a_task_expires_as_soon_as_no_attempt_can_come_in_time(service: Client, receiver: Receiver) -> None:
     receiver.status = 500
-    key = await service.schedule(receiver.url, 0, expire=0.7, retry_time=0.4)
+    key = await service.schedule(receiver.url, 0, expire=3.5, retry_time=2)
     stats = await expired(service, 1)
     assert (stats["counters"]["failed"], stats["counters"]["died"]) == (2, 0)
     assert receiver.times_by_key == {key: 2}

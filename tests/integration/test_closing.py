@@ -119,14 +119,14 @@ async def test_who_sends_without_end_is_cut_off(recorder: Recorder) -> None:
 
 
 async def test_a_connection_that_asks_for_nothing_is_closed() -> None:
-    async with recording(limits=Limits(keepalive_s=0.3, watch_s=0.05)) as watched:
+    async with recording(limits=Limits(keepalive_s=1.2, watch_s=0.05)) as watched:
         reader, writer = await asyncio.open_connection("127.0.0.1", watched.port)
         for _ in range(8):  # longer in all than an idle one is kept
             writer.write(b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n")
             await asyncio.wait_for(reader.readuntil(b"/one"), 5)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
         writer.write(b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.5)
         watched.gate.set()
         await asyncio.wait_for(reader.readuntil(b"/waits"), 5)
         assert await asyncio.wait_for(reader.read(), 5) == b"", "closed"
@@ -162,7 +162,7 @@ async def test_who_keeps_a_connection_is_told_of_a_stop_by_the_answer() -> None:
         connections[1][1].close()
         began = time.monotonic()
         await asyncio.wait_for(stopping.ended.wait(), 10)
-        assert time.monotonic() - began < 2, "nobody keeps a connection any more"
+        assert time.monotonic() - began < 4, "nobody keeps a connection any more"
 
 
 async def test_a_stop_waits_for_idle_connections_no_longer_than_it_may() -> None:
@@ -245,7 +245,7 @@ async def test_a_stop_does_not_wait_for_who_reads_nothing(name: str) -> None:
 @pytest.mark.parametrize(("buffer", "size", "read_size"), [(4_096, 200_000, 8_000), (0, 8_000_000, 200_000)])
 async def test_a_stop_waits_for_who_reads_slowly(request_: bytes, buffer: int, size: int, read_size: int) -> None:
     """Large buffers of the system take nothing for a second, and then very much."""
-    async with recording(send_buffer=buffer, grace_s=20, limits=Limits(stopping_s=0.2, stop_unread_s=0.4)) as stopping:
+    async with recording(send_buffer=buffer, grace_s=20, limits=Limits(stopping_s=0.2, stop_unread_s=0.8)) as stopping:
         stopping.large = b"x" * size
         client = connect(stopping.port, buffer)
         loop = asyncio.get_running_loop()

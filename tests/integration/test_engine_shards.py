@@ -118,7 +118,7 @@ async def test_room_that_the_deliveries_of_one_leave_is_the_others_at_once(
         await wait_until(claim_no_more, "one has all the slots, and both wait for room")
         [key] = await other.schedule(receiver)
         receiver.may_answer.set()
-        await wait_until(lambda: receiver.times_by_key[key], "the other's task is delivered", 3)
+        await wait_until(lambda: receiver.times_by_key[key], "the other's task is delivered")
 
 
 @asynccontextmanager
@@ -184,7 +184,7 @@ async def test_what_is_kept_for_retries_is_for_each_shard_in_turn(redis_url: str
         sweeping = asyncio.create_task(one.intake.sweep())
         await wait_until(lambda: asked_for == [80], "it sweeps")
         assert other.intake.reclaimable == 1
-        await wait_until(lambda: other.intake.reclaimable == 80, "one without an answer is waited for no more", 5)
+        await wait_until(lambda: other.intake.reclaimable == 80, "one without an answer is waited for no more")
         assert not sweeping.done()
         may_answer.set()
         await sweeping

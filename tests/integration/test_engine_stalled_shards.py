@@ -60,11 +60,11 @@ async def test_a_lone_busy_shard_that_stalls_holds_no_slots_that_another_could_h
             await wait_until(lambda: len(receiver.arrivals) > 100 and 1 in ring.busy, "it has a backlog")
             async with standing_still(stalling.pid):
                 await wait_until(lambda: not receiver.in_flight, "what it had been given is delivered")
-                await wait_until(lambda: not holdings.claim_limit, "nothing is expected of its claim any more", 5)
+                await wait_until(lambda: not holdings.claim_limit, "nothing is expected of its claim any more")
                 assert 1 in ring.busy, "it has had no answer yet"
                 receiver.may_answer.clear()
                 await well.schedule(receiver, 100)
-                await wait_until(lambda: receiver.in_flight >= 0.85 * concurrency, "the other has almost all slots", 5)
+                await wait_until(lambda: receiver.in_flight >= 0.85 * concurrency, "the other has almost all slots")
             receiver.may_answer.set()
             await wait_until(lambda: len(receiver.arrivals) >= 900, "all arrive", 30)
     assert set(of_stalled) <= set(receiver.times_by_key)

@@ -65,10 +65,13 @@ async def test_a_start_reads_no_more_than_its_room_however_large_records_are(
     tasks = [NewTask(new_task_key(), 600_000, states.tail(data=data), None) for _ in range(SAMPLE_LIMIT)]
     for task in tasks:
         await store.schedule([task])
-    await ask(raw, "CONFIG", "RESETSTAT")
-    assert await sample(client) == []
-    stats = re.findall(rb"cmdstat_eval(?:sha)?:calls=[0-9]+,usec=([0-9]+)", await ask(raw, "INFO", "commandstats"))
-    assert sum(map(int, stats)) < 20_000, "ten records of 4 MB took 50 to 150 ms"
+    took_us = []
+    for _ in range(5):  # whatever else runs on the machine holds up some of them
+        await ask(raw, "CONFIG", "RESETSTAT")
+        assert await sample(client) == []
+        stats = re.findall(rb"cmdstat_eval(?:sha)?:calls=[0-9]+,usec=([0-9]+)", await ask(raw, "INFO", "commandstats"))
+        took_us.append(sum(map(int, stats)))
+    assert 0 < min(took_us) < 20_000, "ten records of 4 MB took 50 to 150 ms"
     # What is too large to be read is looked at all the same.
     await ask(raw, "ZADD", KEYS.dead, 1, *[text for task in tasks for text in (1, task.key)][1:])
     assert by_kind(await sample(client)) == {"several places": {task.key for task in tasks}}

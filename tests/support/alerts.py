@@ -1,7 +1,8 @@
 """Alerts: a Watch that looks when a test wants it to, and what its receiver got."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from redis_scheduler.process.process import Process
 from redis_scheduler.settings import ALL, Settings
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.generations import Generations
+from tests.support.audit import plain
 from tests.support.engine import MODULE
 from tests.support.names import KEYS_OF_SHARDS, SHARDS
 from tests.support.receiver import Receiver
@@ -17,7 +19,8 @@ from tests.support.service import TOKEN, serving
 from tests.support.service import Process as Service
 from tests.support.waiting import wait_until
 
-LOOK_S = 0.1 * SHARDS
+LOOK_S = 1.0
+"""Of a Watch here. A turn lasts for nearly as long: longer than a busy machine keeps this process waiting."""
 
 
 def told(alerted: Receiver) -> list[tuple[str, str]]:
@@ -31,10 +34,23 @@ async def texts(alerted: Receiver, count: int, timeout_s: float = 30) -> list[tu
     return told(alerted)
 
 
-def working(folder: Path, redis_url: str, alerted: Receiver, **variables: str) -> AbstractAsyncContextManager[Service]:
-    """A service that brings what a Watch here tells."""
+@asynccontextmanager
+async def working(folder: Path, redis_url: str, alerted: Receiver, **variables: str) -> AsyncIterator[Service]:
+    """A service that brings what a Watch here tells, once Redis knows that it delivers."""
     given = {"REDIS_URL": redis_url, "ALERT_WEBHOOK": alerted.url, "UNWATCHED": "1"} | variables
-    return serving(folder, "service", module=MODULE, **given)
+    async with serving(folder, "service", module=MODULE, **given) as process:
+        await worker_known(redis_url)
+        yield process
+
+
+async def worker_known(redis_url: str) -> None:
+    """Wait until Redis knows of a worker in each shard: before, a Watch sends itself what it tells."""
+    async with plain(redis_url) as raw:
+
+        async def is_known() -> bool:
+            return all([await raw.zcard(keys.workers) for keys in KEYS_OF_SHARDS])
+
+        await wait_until(is_known, "a worker lives", 30)
 
 
 async def look_anew(watch: Watch, look_s: float = LOOK_S) -> None:
@@ -59,7 +75,10 @@ class Watched:
         self.watch = Watch(self.process, self.clients, f"watch-{id(self)}", look_s=LOOK_S)
 
     async def look(self) -> None:
-        await look_anew(self.watch)
+        """Look at once: the turn of whoever looked before ends now."""
+        for client in self.clients:
+            await client.command("HDEL", client.keys.alerts, "turn")
+        await self.watch.look()
 
     async def __aenter__(self) -> "Watched":
         await self.look()  # from now on deaths are new

@@ -82,11 +82,10 @@ async def test_an_error_that_leaves_nothing_to_answer_is_raised(
 
 
 async def test_one_that_waits_too_long_for_its_first_turn_is_refused() -> None:
-    api, began_s = api_of(1), time.monotonic()
-    async with api._one_bulk.held():
+    api = api_of(1)
+    async with api._one_bulk.held(), asyncio.timeout(10):
         with pytest.raises(RequestRefused, match="wait for one another"):
             await operated(api, AWAY, 9)
-    assert time.monotonic() - began_s < 1.2
 
 
 async def test_one_that_waits_too_long_for_its_next_turn_answers_what_it_did() -> None:
@@ -97,14 +96,12 @@ async def test_one_that_waits_too_long_for_its_next_turn_answers_what_it_did() -
         await asyncio.sleep(0.01)
         return stepped(operation, 2, 3, "onward")
 
-    began_s = time.monotonic()
     request = Request({"type": "http", "client": None})
     asking = asyncio.create_task(api._operated(request, {}, "shifted", ANY, "by 1", take))
     await has_begun.wait()
-    async with api._one_bulk.held():
+    async with api._one_bulk.held(), asyncio.timeout(10):
         answer = json.loads((await asking).body)
     assert (answer["status"], answer["touched"], answer["next"]) == (200, 2, answer["operation"])
-    assert time.monotonic() - began_s < 1.2
 
 
 async def test_a_rest_is_as_long_as_the_work_before_it() -> None:

@@ -4,12 +4,12 @@ import asyncio
 import logging
 import random
 import time
-from types import SimpleNamespace
+from dataclasses import dataclass
 
 import pytest
 
 from redis_scheduler.delivery import attempt as delivery
-from redis_scheduler.delivery import pool
+from redis_scheduler.delivery import connection, pool
 from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.engine.observer import Log
 from tests.support.raw_receiver import OK, Behaviour, answering, claim_of, says
@@ -18,6 +18,31 @@ from tests.support.waiting import wait_until
 CLOSED = "the connection was closed before the answer"
 PROVEN_S = 2 * pool.REST_S
 """Idleness after which a receiver is known to keep connections."""
+
+
+@dataclass
+class Clock:
+    """In the place of the module `time` for all that is known of connections: it goes on as a test says, and not while
+    the machine does something else."""
+
+    now_s: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in (pool, connection):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def sends_again_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A close is behind a request by no more than packets take, however late this process sees it."""
+    monkeypatch.setattr(delivery, "RESEND_WITHIN_S", 60.0)
 
 
 def closes_behind(pause_s: float, took_s: list[float]) -> Behaviour:
@@ -63,19 +88,20 @@ def dies_on_the_second(last_words: bytes = b"", after_s: float = 0) -> Behaviour
     return behave
 
 
-async def kept(deliverer: Deliverer, url: str) -> None:
+async def kept(deliverer: Deliverer, url: str, clock: Clock) -> None:
     """Make a connection that is used again."""
     assert (await deliverer.attempt(claim_of(url))).error is None
-    await asyncio.sleep(PROVEN_S)
+    clock.now_s += PROVEN_S
 
 
+@pytest.mark.usefixtures("sends_again_late")
 async def test_a_request_that_met_the_close_of_a_kept_connection_is_sent_once_more(
-    caplog: pytest.LogCaptureFixture,
+    clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     async with answering(dies_on_the_second()) as receiver, Deliverer("token", 5, retries=1) as deliverer:
         deliverer.on_resent = Log("").resent
-        await kept(deliverer, receiver.url)
+        await kept(deliverer, receiver.url, clock)
         for number in (1, 2):
             outcome = await deliverer.attempt(claim_of(f"{receiver.url}{number}?secret"))
             assert (outcome.error, outcome.status) == (None, 200)
@@ -83,7 +109,7 @@ async def test_a_request_that_met_the_close_of_a_kept_connection_is_sent_once_mo
             assert receiver.connection_of[-1] == receiver.connection_of[-2] + 1
             assert receiver.heads[-1] == receiver.heads[-2]
             # Since a close came so soon behind an answer, it stands idle for longer before it is used again.
-            await asyncio.sleep(6 * PROVEN_S)
+            clock.now_s += 6 * PROVEN_S
     fields = [record.__dict__["fields"] for record in caplog.records if record.message == "resent"]
     assert [found["resent"] for found in fields] == [1, 2]
     assert fields[0]["webhook"].endswith("/1")
@@ -100,9 +126,9 @@ async def test_a_request_that_met_the_close_of_a_kept_connection_is_sent_once_mo
         ),
     ],
 )
-async def test_it_is_not_sent_again(behave: Behaviour, resends: bool) -> None:
+async def test_it_is_not_sent_again(behave: Behaviour, resends: bool, clock: Clock) -> None:
     async with answering(behave) as receiver, Deliverer("token", 5, retries=int(resends)) as deliverer:
-        await kept(deliverer, receiver.url)
+        await kept(deliverer, receiver.url, clock)
         assert (await deliverer.attempt(claim_of(receiver.url))).error == CLOSED
         assert len(receiver.heads) == 2
 
@@ -116,7 +142,8 @@ async def test_a_new_connection_that_is_closed_is_a_failed_attempt() -> None:
         assert len(receiver.heads) == 1
 
 
-async def test_one_that_dies_of_the_body_is_hit_twice_at_most() -> None:
+@pytest.mark.usefixtures("sends_again_late")
+async def test_one_that_dies_of_the_body_is_hit_twice_at_most(clock: Clock) -> None:
     """Once on the kept connection, once on the new one; then it is a failed attempt like any other."""
 
     async def dies_of_it(writer: asyncio.StreamWriter, number: int) -> None:
@@ -126,52 +153,43 @@ async def test_one_that_dies_of_the_body_is_hit_twice_at_most() -> None:
             writer.write(OK)
 
     async with answering(dies_of_it) as receiver, Deliverer("token", 5, retries=1) as deliverer:
-        await kept(deliverer, receiver.url)
+        await kept(deliverer, receiver.url, clock)
         assert (await deliverer.attempt(claim_of(receiver.url))).error == CLOSED
         assert len(receiver.heads) == 3
 
 
-async def test_a_receiver_that_was_seen_to_close_is_given_no_request_until_it_is_seen_to_keep() -> None:
-    async def behave(writer: asyncio.StreamWriter, number: int) -> None:
-        writer.write(OK)
-        if restarts:
-            await asyncio.sleep(0.001)
-            writer.close()
+async def test_a_receiver_that_was_seen_to_close_is_given_no_request_until_it_is_seen_to_keep(clock: Clock) -> None:
+    writers: list[asyncio.StreamWriter] = []
 
-    restarts = False
+    async def behave(writer: asyncio.StreamWriter, number: int) -> None:
+        writers.append(writer)
+        writer.write(OK)
+
     async with answering(behave) as receiver, Deliverer("token", 5) as deliverer:
-        await kept(deliverer, receiver.url)
-        await kept(deliverer, receiver.url)
+        await kept(deliverer, receiver.url, clock)
+        await kept(deliverer, receiver.url, clock)
         assert receiver.connections == 1
-        restarts = True
         await deliverer.attempt(claim_of(receiver.url))
+        writers[-1].close()
         await wait_until(lambda: not deliverer._pool._idle, "the close is seen")
-        restarts = False
         for _ in range(3):
             assert (await deliverer.attempt(claim_of(receiver.url))).error is None
         assert receiver.connections == 4
-        await asyncio.sleep(PROVEN_S)
+        clock.now_s += PROVEN_S
         for _ in range(3):
             await deliverer.attempt(claim_of(receiver.url))
         assert receiver.connections == 4
 
 
-async def test_a_busy_connection_has_a_greatest_age(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "AGE_MOST_S", 0.5)
+async def test_a_busy_connection_has_a_greatest_age(clock: Clock) -> None:
     async with answering(says(OK)) as receiver, Deliverer("token", 5) as deliverer:
-        await kept(deliverer, receiver.url)
-        ends_at = time.monotonic() + 1.2
-        while time.monotonic() < ends_at:
-            assert (await deliverer.attempt(claim_of(receiver.url))).error is None
-            await asyncio.sleep(0.01)
+        while clock.now_s < 2.5 * pool.AGE_MOST_S:
+            await kept(deliverer, receiver.url, clock)
+            clock.now_s += 1
         assert receiver.connections == 3
 
 
-async def test_connections_are_kept_for_half_the_time_after_which_a_receiver_closes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now_s = 0.0
-    monkeypatch.setattr(pool, "time", SimpleNamespace(monotonic=lambda: now_s))
+async def test_connections_are_kept_for_half_the_time_after_which_a_receiver_closes(clock: Clock) -> None:
     writers: list[asyncio.StreamWriter] = []
 
     async def behave(writer: asyncio.StreamWriter, number: int) -> None:
@@ -181,22 +199,24 @@ async def test_connections_are_kept_for_half_the_time_after_which_a_receiver_clo
     async with answering(behave) as receiver, Deliverer("token", 5) as deliverer:
         for pause_s in (pool.REST_S, 2 * pool.BEHIND_S):
             await deliverer.attempt(claim_of(receiver.url))
-            now_s += pause_s
+            clock.now_s += pause_s
         writers[-1].close()
         await wait_until(lambda: not deliverer._pool._idle, "the close is noticed")
         for idle_s in (0.99, 0.99, 1.01, 0):
             await deliverer.attempt(claim_of(receiver.url))
-            now_s += idle_s * pool.BEHIND_S
+            clock.now_s += idle_s * pool.BEHIND_S
         assert receiver.connection_of == [1, 1, 2, 2, 2, 3]
 
 
-async def test_idle_connections_are_closed_and_nothing_is_kept_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "KEEPALIVE_S", 0.3)
+async def test_idle_connections_are_closed_and_nothing_is_kept_of_them(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pool, "LOOK_S", 0.1)
     async with answering(says(OK)) as receiver, Deliverer("token", 5) as deliverer:
         await asyncio.gather(*(deliverer.attempt(claim_of(receiver.url)) for _ in range(20)))
         assert len(deliverer._pool._idle) == 20
-        await wait_until(lambda: not deliverer._pool._idle, "they are closed", 2)
+        clock.now_s += pool.KEEPALIVE_S
+        await wait_until(lambda: not deliverer._pool._idle, "they are closed")
         assert all(not host.idle for host in deliverer._pool._hosts.values())
 
 

@@ -201,7 +201,7 @@ def test_the_end_waits_for_a_reader_but_not_for_ever(pipe: tuple[int, int]) -> N
         output.write(LINE % number)
     started = time.monotonic()
     assert not output.drain(0.2)
-    assert 0.2 <= time.monotonic() - started < 2
+    assert 0.2 <= time.monotonic() - started < 10
     reading = threading.Thread(target=read_lines, args=(reader, output))
     reading.start()
     assert output.drain(10)
