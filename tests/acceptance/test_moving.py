@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from redis_scheduler.process.moving import import_tasks
+from redis_scheduler.process.moving import BATCH_BYTES, import_tasks
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, Keys
-from redis_scheduler.store.moves import Moves
+from redis_scheduler.store.moves import Moved, Moves, RestoreAnswer
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.tag import tag_of
 from redis_scheduler.store.views import Views
@@ -262,6 +262,34 @@ async def test_what_a_client_schedules_while_it_is_replaced_stays(
     kept = await raw.hgetall(KEYS.tasks)
     assert b'"newer"' in kept[task.key.encode()]
     assert b'"newer"' not in kept[other.key.encode()]
+
+
+async def test_no_call_of_an_import_has_many_bytes(
+    redis_url: str, store: Store, raw: redis.asyncio.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis serves nobody else while it stores them: records and failures count, and what is larger goes alone."""
+    task = await MAKERS["dead"][0](store)
+    line = (await exported(tmp_path / "a", REDIS_URL=redis_url))[task.key]
+    await raw.flushall()
+    failure = line["last_failure"] | {"error": "x" * 14_000}
+    lines = [line | {"key": f"data:{number}", "data": "x" * 15_000} for number in range(40)]
+    lines += [line | {"key": f"failure:{number}", "last_failure": failure} for number in range(40)]
+    lines += [line | {"key": "large", "data": "x" * 2 * BATCH_BYTES}, line | {"key": "last"}]
+    (tmp_path / "b").write_text("\n".join(map(json.dumps, lines)))
+    restore, calls = Moves.restore, list[tuple[int, int]]()
+
+    async def restore_and_note(moves: Moves, tasks: Sequence[Moved]) -> list[RestoreAnswer]:
+        calls.append((len(tasks), sum(len(kept.tail) + len(kept.failure) for kept in tasks)))
+        return await restore(moves, tasks)
+
+    monkeypatch.setattr(Moves, "restore", restore_and_note)
+    try:
+        assert await import_tasks(Settings(redis_url=redis_url), str(tmp_path / "b"), 0, False, False)
+    finally:
+        logging.disable(logging.NOTSET)  # a command silences the modules of its process
+    assert await raw.hlen(KEYS.tasks) == sum(count for count, _ in calls) == len(lines)
+    assert [count for count, size in calls if size > BATCH_BYTES] == [1]
+    assert len(calls) <= 13
 
 
 async def test_a_bad_line_is_told_with_its_number_and_keeps_no_other_back(

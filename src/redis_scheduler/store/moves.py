@@ -73,7 +73,7 @@ class Moves(Writes):
         )
 
     async def restore(self, tasks: Sequence[Moved]) -> list[RestoreAnswer]:
-        """Put tasks back; return what was done with each. Give 200 of them at most, and a MiB or so."""
+        """Put tasks back; return what was done with each. Give 200 of them at most, and 128 KiB or so."""
         return await self._write(
             RESTORE.bind(self.client.keys, tasks, **self._numbered(RESTORE)),
             lambda answer: each_of(RestoreAnswer, answer, len(tasks)),
