@@ -91,6 +91,17 @@ def test_its_examples_are_valid_by_its_schemas_and_one_shows_a_refusal() -> None
     assert [one["value"]["code"] for one in shown.values()] == ["invalid-value"]
 
 
+@pytest.mark.parametrize("label", ["order=17", "user=anna müller", "a==b", f"{'x' * 32}={'é' * 64}"])
+async def test_whatever_label_a_task_has_may_be_asked_for_by_it(api: Client, label: str) -> None:
+    name, _, value = label.partition("=")
+    key = await api.schedule("http://a.example/", 600, labels={name: value})
+    for parameter in document()["paths"]["/schedules"]["get"]["parameters"]:
+        if parameter["name"] == "label":
+            jsonschema.validate(label, parameter["schema"])
+    _, found = await api.call("GET", f"/schedules?{urlencode({'label': label})}")
+    assert [task["info"]["key"] for task in found["data"]] == [key]
+
+
 def test_it_has_each_code_at_some_route_but_of_what_is_no_route() -> None:
     at_routes = {word for path in document()["paths"].values() for one in path.values() for word in one["x-codes"]}
     assert {code.word for code in Code} - at_routes == {"path-not-found", "method-not-allowed"}
