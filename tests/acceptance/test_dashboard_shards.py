@@ -221,6 +221,37 @@ async def test_the_form_goes_on_that_redis_left_without_an_answer(
         assert again.text == done.text, "sent once more it does nothing anew"
 
 
+async def test_counting_goes_on_by_its_form_once_a_shard_is_back(two: Two) -> None:
+    await two.servers[1].kill()
+    for so_far in ("0", "7"):
+        fields = {"type": "default", "so_far": so_far}
+        refused = await two.browser.post("/ui/many/cancel", fields)
+        said = f"Shard 1: Redis cannot be reached. Nothing was done yet. Counting what to cancel: {so_far} so far"
+        assert (refused.status, said in refused.text) == (200, True), refused.text
+        assert refused.hidden.items() >= fields.items()
+    await two.servers[1].start()
+    await _goes_on(two.browser, refused, f"Cancel {TASKS + 7} tasks?")
+
+
+async def test_counting_goes_on_that_redis_left_without_an_answer(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    async with (
+        redis_process(tmp_path / "redis") as server,
+        serving(tmp_path, "api", REDIS_URL=server.url) as process,
+        client_of(process) as api,
+    ):
+        browser = Browser(session, api.url)
+        await browser.sign_in(TOKEN)
+        await api.schedule(NOWHERE, 900)
+        await server.stop()
+        refused = await browser.post("/ui/many/cancel", {"type": "default"})
+        assert (refused.status, "Redis cannot be reached. Nothing was done yet." in refused.text) == (200, True)
+        assert "That is enough" not in refused.text, "nothing was counted"
+        await server.start()
+        await _goes_on(browser, refused, "Cancel 1 task?")
+
+
 async def _goes_on(browser: Browser, refused: Page, text: str) -> Page:
     page = refused
 

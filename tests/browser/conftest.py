@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import axe_playwright_python
 import pytest
@@ -17,6 +17,9 @@ from tests.support.waiting import wait_until
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "browser-pictures"
 """Ignored by git; CI keeps it."""
+
+LOOKS: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 1280), ("dark", 1280), ("light", 390))
+"""Colours and width."""
 
 AXE = next(Path(axe_playwright_python.__file__).parent.rglob("axe.min.js")).read_text()
 
@@ -82,18 +85,44 @@ class Eyes:
         await self.page.goto(self.url + path)
 
     async def violations(self) -> list[str]:
-        """What axe finds. It is run outside of the page's policy, which would let it not."""
+        """What axe finds on the page read anew. It is run outside of the page's policy, which would let it not."""
         session = await self.page.context.new_cdp_session(self.page)
         await session.send("Page.setBypassCSP", {"enabled": True})
         await self.page.reload()
         await self.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        found = await self.violations_as_it_is()
+        await session.send("Page.setBypassCSP", {"enabled": False})
+        return found
+
+    async def violations_as_it_is(self) -> list[str]:
+        """What axe finds on a page that has no policy."""
         await self.page.add_script_tag(content=AXE)
         found = await self.page.evaluate("async () => (await axe.run()).violations")
-        await session.send("Page.setBypassCSP", {"enabled": False})
         return [f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0]['failureSummary']}" for one in found]
 
+    async def is_too_wide(self) -> bool:
+        """Whether the page is wider than the screen."""
+        root = "document.documentElement"
+        return bool(await self.page.evaluate(f"{root}.scrollWidth > {root}.clientWidth"))
 
-@pytest.fixture(params=[("light", 1280), ("dark", 1280), ("light", 390)], ids=lambda one: f"{one[0]}-{one[1]}")
+    async def faults(self, name: str) -> list[str]:
+        """What is wrong in each look with what is open on a page that has no policy; of each a picture is kept."""
+        wrong = []
+        for colours, width in LOOKS:
+            await self.page.emulate_media(color_scheme=colours)
+            await self.page.set_viewport_size({"width": width, "height": 800})
+            await self.keep(f"{name}-{colours}-{width}")
+            wrong += ["is wider than the screen"] * await self.is_too_wide() + await self.violations_as_it_is()
+        wrong += [one for one in self.complaints if "Failed to load resource" not in one]  # an answer that refuses
+        return [f"{name}: {one}" for one in wrong]
+
+    async def keep(self, name: str) -> None:
+        """Keep a picture of the page."""
+        PICTURES.mkdir(exist_ok=True)
+        await self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+
+
+@pytest.fixture(params=LOOKS, ids=lambda one: f"{one[0]}-{one[1]}")
 def look(request: pytest.FixtureRequest) -> tuple[str, int]:
     """Colours and width."""
     found: tuple[str, int] = request.param

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from redis_scheduler.store.client import RedisClient
-from tests.browser.conftest import PICTURES, browsing
+from tests.browser.conftest import browsing
 from tests.support.names import KEYS
 from tests.support.redis_process import redis_process
 from tests.support.service import client_of, serving
@@ -41,8 +41,7 @@ async def test_an_outage_is_seen_and_its_end(tmp_path: Path) -> None:
         told = await eyes.page.inner_text("#part-overview [role=alert]")
         assert "Redis cannot be reached: this stands as it was at" in told
         assert "3 scheduled" in await eyes.page.inner_text("#part-overview .stale")
-        PICTURES.mkdir(exist_ok=True)
-        await eyes.page.screenshot(path=PICTURES / "outage.png", full_page=True)
+        await eyes.keep("outage")
         assert await eyes.violations() == []
         await server.start()
         await eyes.page.wait_for_selector("#part-overview .stale", state="detached", timeout=20_000)
@@ -114,5 +113,4 @@ async def test_a_service_that_does_not_answer_looks_unwell(tmp_path: Path, redis
         await eyes.page.wait_for_timeout(5_000)
         assert await eyes.page.locator("#part-overview .gone").count() == 1
         assert await eyes.page.evaluate(GREY) == "grayscale(1)"
-        PICTURES.mkdir(exist_ok=True)
-        await eyes.page.screenshot(path=PICTURES / "gone.png", full_page=True)
+        await eyes.keep("gone")

@@ -263,8 +263,6 @@ class Dashboard:
                 return self._to_login(request)
             shown = await do_many(self._asker, visitor, verb, fields)
         except (StoreUnavailable, StoreFull) as error:
-            if "counted" not in fields:  # nothing was to be done yet
-                raise
             shown = put_off(verb, fields, said_of(error))
         return self._shown_of_many(request, visitor, shown)
 

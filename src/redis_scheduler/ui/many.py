@@ -56,7 +56,8 @@ async def do_many(asker: Asker, visitor: Visitor, verb: str, fields: dict[str, s
 def put_off(verb: str, fields: dict[str, str], error: str) -> dict[str, Any]:
     """Return what the page is to say where the step could not be asked for: its form goes on later. Raises
     PageRefused."""
-    return {**_asked(verb, fields), "step": "again", "error": error}
+    standing = {"step": "again"} if "counted" in fields else _counted(fields)
+    return {**_asked(verb, fields), **standing, "error": error}
 
 
 def _asked(verb: str, fields: dict[str, str]) -> dict[str, Any]:
@@ -79,15 +80,23 @@ async def _count(
 ) -> dict[str, Any]:
     """Count on from where the form stands, until there are no more, or whoever waits for it says that it is enough.
     Raises PageRefused."""
-    count, onward = _number(fields.get("so_far", "0")), fields.get("onward", "")
+    counted = _counted(fields)
+    count, onward = counted["count"], counted["onward"]
     if onward and fields.get("enough"):
         return {"step": "ask", "count": count, "is_complete": False}
     from_there = {"cursor": onward} if onward else {}
     answered = await asker.ask(visitor, "POST", path, {**filters, **from_there, "dry_run": "true"})
+    if answered.status in MAY_PASS:
+        return {**counted, "error": answered.error.removesuffix(TRY_AGAIN)}
     if answered.status != 200:
         raise PageRefused(answered.status, answered.error)
     count, onward = count + answered.content["touched"], answered.content["next"]
     return {"step": "count" if onward else "ask", "count": count, "is_complete": not onward, "onward": onward}
+
+
+def _counted(fields: dict[str, str]) -> dict[str, Any]:
+    """Return how far the form has counted, for it to go on from there."""
+    return {"step": "count", "count": _number(fields.get("so_far", "0")), "onward": fields.get("onward", "")}
 
 
 def _rate(verb: str, counted: int, minutes: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ document.addEventListener("htmx:before:request", (event) => {
   const panel = panelOf(context.target);
   if (panel && !panel.contains(context.sourceElement)) {
     openers.set(panel, context.request.submitter ?? context.sourceElement);
-    if (panel.id === "many") context.opens = panel; // a letter is looked at while the list keeps the focus
+    context.opens = panel;
   }
   if (context.request.method !== "GET") return;
   if (document.hidden || (context.sourceEvent?.type === "every" && isStill(context.sourceElement))) event.preventDefault();
@@ -29,40 +29,44 @@ document.addEventListener("visibilitychange", () => { if (!document.hidden) refr
 document.addEventListener("htmx:after:request", (event) => {
   const context = event.detail.ctx;
   if (!context) return;
-  if (context.request.method === "POST") refresh(!document.querySelector("#many progress"));
-  else if (context.response.status >= 500 && context.text) {
+  const { status } = context.response, isPost = context.request.method === "POST";
+  if (status >= 500 && context.text && (!isPost || manyOf(event.target))) {
     const said = new DOMParser().parseFromString(context.text, "text/html").body.textContent.trim();
     if (keep(event.target, `This stands as it was at ${clock()}. ${said}`)) event.preventDefault();
-  } else if (context.response.status === 200) partOf(event.target)?.querySelector(":scope > .gone")?.remove();
+  } else if (status === 200 && !isPost) partOf(event.target)?.querySelector(":scope > .gone")?.remove();
+  if (isPost) refresh(!document.querySelector("#many progress"));
 });
 
 // Without an answer of the service, or where it knows nothing without Redis, what stands there is of before: it stays,
-// and must not look well. The next answer takes the line away.
+// and must not look well. The next answer takes the line away. What is done to many goes on by the same form, by hand.
 const partOf = (target) => target instanceof Element ? target.closest("[id^=part-]") : null;
+const manyOf = (target) => target instanceof Element ? target.closest("#many form") : null;
 function keep(target, why) {
-  const part = partOf(target);
-  if (part && !part.querySelector(":scope > .gone")) {
+  const form = manyOf(target), place = form ?? partOf(target);
+  form?.querySelector("progress")?.remove();
+  form?.querySelector("[data-onward]")?.removeAttribute("hidden");
+  if (place && !place.querySelector(":scope > .gone")) {
     const said = document.createElement("p");
     said.className = "headline bad gone";
     said.setAttribute("role", "alert");
     said.textContent = why;
-    part.prepend(said);
+    place.prepend(said);
   }
-  return part;
+  return place;
 }
 document.addEventListener("htmx:error", (event) => {
   keep(event.target, `The service has not answered since ${clock()}: this stands as it was.`);
 });
 
 // Where the focus is. What is opened beside a list gives it back to what opened it.
-const PANELS = ["many", "letter"];
+const PANELS = ["said", "many", "letter"];
 const panelOf = (element) => element instanceof Element ? element.closest(PANELS.map((id) => `#${id}`).join()) : null;
 const openers = new Map();
 const focus = (...wanted) => wanted.find((one) => one?.isConnected)?.focus({ preventScroll: true });
 const main = () => document.getElementById("main");
 function drop(panel) {
-  if (!panel || panel.querySelector("form:not(:has([data-drop])) progress")) return; // what is under way goes on by it
-  const hadFocus = panel.contains(document.activeElement);
+  if (!panel || panel.querySelector("progress[data-stays]")) return; // what is under way goes on by it
+  const had = document.activeElement, hadFocus = panel.contains(had) || had.dataset.drop === panel.id;
   panel.querySelectorAll("form").forEach((form) => htmx.trigger(form, "htmx:abort"));
   panel.replaceChildren();
   if (hadFocus) focus(openers.get(panel), rows()[0]?.querySelector("a, button"), main());
@@ -80,7 +84,8 @@ document.addEventListener("htmx:before:swap", () => {
 });
 document.addEventListener("htmx:after:swap", (event) => {
   const { opens } = event.detail.ctx;
-  if (opens) focus(opens);
+  if (opens?.id === "many") focus(opens); // a letter is looked at while the list keeps the focus
+  opens?.scrollIntoView({ block: "nearest" });
   if (document.activeElement !== document.body || !held) return;
   const anew = held.part ? [...held.part.querySelectorAll("tbody tr")] : [];
   const row = held.row?.isConnected ? held.row : anew[Math.min(held.at, anew.length - 1)];
