@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.browser.conftest import PICTURES, Eyes, browsing
+from tests.browser.conftest import Eyes, browsing
 from tests.support.service import Client
 
 PAGES = (
@@ -31,15 +31,14 @@ PAGES = (
 
 @pytest.mark.long
 async def test_each_page_is_clean(eyes: Eyes, look: tuple[str, int]) -> None:
-    PICTURES.mkdir(exist_ok=True)
     wrong: list[str] = []
     for path in PAGES:
         await eyes.see(path)
         # Once each part is read anew.
         await eyes.page.wait_for_timeout(2_300 if look == ("light", 1280) else 200)
         name = re.sub(r"\W+", "-", path).strip("-") or "overview"
-        await eyes.page.screenshot(path=PICTURES / f"{name}-{look[0]}-{look[1]}.png", full_page=True)
-        if await eyes.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+        await eyes.keep(f"{name}-{look[0]}-{look[1]}")
+        if await eyes.is_too_wide():
             wrong.append(f"{path}: is wider than the screen")
         wrong += [f"{path}: {one}" for one in eyes.complaints]
         wrong += [f"{path}: {one}" for one in await eyes.violations()]
@@ -126,6 +125,34 @@ async def test_a_letter_opens_beside_the_list_by_the_keyboard(eyes: Eyes) -> Non
     await page.wait_for_selector("#letter >> text=It is no dead letter any more: scheduled")
     await page.click("#letter >> text=Close")
     await page.wait_for_selector("#letter h2", state="detached")
+    assert eyes.complaints == []
+
+
+COVERED = """([selector, reach]) => [...document.querySelectorAll(selector)].filter((one) => {
+    reach === "focus" ? one.focus() : one.scrollIntoView({block: "end"});
+    const at = one.getBoundingClientRect();
+    const found = document.elementFromPoint(at.x + at.width / 2, at.y + at.height / 2);
+    return found === null || !(one.contains(found) || found.contains(one));
+}).map((one) => one.outerHTML.slice(0, 200))"""
+"""Of elements those over which something else is, or that are not to be seen, where they have been scrolled to."""
+
+
+@pytest.mark.parametrize("look", [("light", 1280), ("light", 390)], ids=["wide", "phone"])
+async def test_a_letter_that_is_open_covers_nothing(eyes: Eyes, service: Client) -> None:
+    page = eyes.page
+    for number in range(12):
+        letter = {"webhook": f"http://127.0.0.1:9/{number}", "ttl": 0, "data": ["a"] * 50}
+        await service.call("PUT", f"/schedule/letter:{number}", json=letter)
+    await eyes.see("/ui/dead")
+    await page.wait_for_selector("#part-groups >> text=13")
+    await page.wait_for_selector("#part-dead tr >> nth=13")
+    await page.click("#part-dead tbody tr >> nth=9 >> a")
+    await page.wait_for_selector("#letter h2")
+    assert await page.evaluate(COVERED, ["#letter h2 a, #letter button", "focus"]) == []
+    for selector in ("#part-groups button", "#part-dead tr a"):
+        assert await page.evaluate(COVERED, [selector, "focus"]) == []
+    assert await page.evaluate(COVERED, ["#part-groups button", "end"]) == []
+    assert await page.locator("#letter h2").count() == 1
     assert eyes.complaints == []
 
 
