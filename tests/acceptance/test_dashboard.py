@@ -71,6 +71,24 @@ async def test_text_of_strangers_is_shown_as_text(text: str, admin: Browser, api
     assert " ".join(text[:200].split()) in page.text
 
 
+@pytest.mark.parametrize("half", ["\\ud83d", "\\uDC00", "\\udc00\\ud83d"])
+async def test_half_a_surrogate_pair_takes_no_page_from_others(half: str, admin: Browser, api: Client) -> None:
+    """JSON can write one, and the API takes it."""
+    others = await api.schedule(HOOK, 900, data="\U0001f600")
+    headers = {**api.headers, "Content-Type": "application/json"}
+    for key, when in (("waits", '"ttl": 900'), ("series", '"repeat": {"every": 900}')):
+        body = f'{{"webhook": "{HOOK}", {when}, "data": {{"a{half}": ["{half}", "\\ud83d\\ude00"]}}}}'
+        assert (await api.call("PUT", f"/schedule/{key}", data=body, headers=headers))[0] == 200
+        page = await admin.get(f"/ui/task/{key}")
+        assert page.status == 200
+        assert f'{{"a{half}": ["{half}", "\\ud83d\\ude00"]}}'.replace(" ", "") in page.text.replace(" ", "")
+    for path, keys in (("tasks", ("waits", "series", others)), ("repeating", ("series",)), ("reference", ())):
+        page = await admin.get(f"/ui/{path}")
+        assert (page.status, [key for key in keys if key not in page.text]) == (200, [])
+    called = await admin.post("/ui/call/get", {"path.key": "waits"}, **HTMX)
+    assert (called.status, half in called.text) == (200, True)
+
+
 @pytest.mark.parametrize("text", TEXTS)
 async def test_a_body_that_is_no_json_is_shown_as_text(text: str, admin: Browser, api: Client) -> None:
     for name, body in (("body", text), ("body_base64", b64encode(text.encode()).decode())):

@@ -3,7 +3,7 @@ types, checks and logs are those of the API, in one place."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -14,8 +14,13 @@ from redis_scheduler.api.callers import CALLER
 from redis_scheduler.api.journal import BY_PERSON
 from redis_scheduler.api.pages import LOOK
 from redis_scheduler.api.request_ids import REQUEST_ID
+from redis_scheduler.task.json_text import without_halves
 from redis_scheduler.ui.answers import PageRefused, Unavailable
 from redis_scheduler.ui.entering import Visitor
+
+T = TypeVar("T")
+
+_content = msgspec.json.Decoder(dict[str, Any])
 
 NONE_GIVEN: Mapping[str, str] = MappingProxyType({})
 
@@ -32,8 +37,15 @@ class Answered(NamedTuple):
     @property
     def content(self) -> dict[str, Any]:
         """The body, read."""
-        found: dict[str, Any] = msgspec.json.decode(self.body)
-        return found
+        return self.read(_content)
+
+    def read(self, decoder: msgspec.json.Decoder[T]) -> T:
+        """Return what the body says. Half a surrogate pair in somebody's data, which the API takes and the decoder
+        refuses, becomes another character: no such task takes a page from all the others."""
+        try:
+            return decoder.decode(self.body)
+        except msgspec.DecodeError:
+            return decoder.decode(without_halves(self.body))
 
     @property
     def error(self) -> str:

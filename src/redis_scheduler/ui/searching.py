@@ -88,7 +88,7 @@ async def look(
 
 def _page_of(answered: Answered) -> Page:
     check(answered)
-    return _page.decode(answered.body)
+    return answered.read(_page)
 
 
 def _number(text: str) -> int:

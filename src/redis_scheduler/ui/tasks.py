@@ -13,6 +13,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.filters import LISTED
 from redis_scheduler.store.forecast import deferred
 from redis_scheduler.store.token import Right
+from redis_scheduler.task.json_text import without_halves
 from redis_scheduler.task.options import Options
 from redis_scheduler.ui.answers import PageRefused
 from redis_scheduler.ui.asking import Answered, Asker, check, content_of
@@ -52,9 +53,14 @@ _shown = msgspec.json.Decoder(Shown)
 
 
 def shown_of(answered: Answered) -> One:
-    """Return a task. Raises StoreUnavailable, or PageRefused."""
+    """Return a task, with its data as it came. Raises StoreUnavailable, or PageRefused."""
     check(answered)
-    return _shown.decode(answered.body).data
+    found = answered.read(_shown).data
+    data = bytes(found.data)
+    if data not in answered.body:  # it holds half a surrogate pair
+        at = without_halves(answered.body).find(data)
+        found.data = Raw(answered.body[at : at + len(data)])
+    return found
 
 
 class Tasks:
