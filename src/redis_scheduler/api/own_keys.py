@@ -23,7 +23,7 @@ from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.token import Right
-from redis_scheduler.store.tokens import Share, sum_of
+from redis_scheduler.store.tokens import NO_SHARE, Share, sum_of
 from redis_scheduler.store.written import Put, PutAnswer
 from redis_scheduler.task.due import due_after
 from redis_scheduler.task.key import has_made_form
@@ -72,10 +72,19 @@ class OwnKeysApi(DeadLettersApi):
         if once is not None:
             refuse_own_keys(items)
 
+        asked: dict[str, Share] = {}
+        """What was asked for a task under an own key, of a caller with limits."""
+
         async def put(task: NewTask) -> int:
-            _, due_ms = await self._changed(
-                request, task.key, lambda stored: self._put(stored, task, Preconditions(), caller)
-            )
+            async def write(stored: Stored | None) -> tuple[PutDone, int] | None:
+                made = partial(self._put, stored, task, Preconditions(), caller)
+                if caller is None or task.key not in asked:
+                    return await made()
+                # What it was to replace may have ended since.
+                share = self._share_of_put(stored, task, caller).beyond(asked[task.key])
+                return await (made() if share == NO_SHARE else self._quotas.within(caller, share, made))
+
+            _, due_ms = await self._changed(request, task.key, write)
             return due_ms
 
         async def write() -> tuple[list[ScheduledTask], bool]:
@@ -86,7 +95,7 @@ class OwnKeysApi(DeadLettersApi):
             if caller is None or not caller.is_limited:
                 placed, is_replay = await write()
             else:
-                share = await self._share_of_all(tasks, once, caller)
+                share = await self._share_of_all(tasks, once, caller, asked)
                 placed, is_replay = await self._quotas.within(caller, share, write, len(tasks))
         except RequestRefused:
             # What is served now does not matter to a request that was served before.
@@ -103,14 +112,18 @@ class OwnKeysApi(DeadLettersApi):
             return share
         return self._places.first.share_beyond(stored, share, task)
 
-    async def _share_of_all(self, tasks: Sequence[NewTask], once: Once | None, caller: Caller) -> Share:
-        """Return what a caller has more waiting by a batch: of one that was sent before, by what is not written yet."""
+    async def _share_of_all(
+        self, tasks: Sequence[NewTask], once: Once | None, caller: Caller, asked: dict[str, Share]
+    ) -> Share:
+        """Return what a caller has more waiting by a batch: of one that was sent before, by what is not written yet.
+        `asked` gets the part of each own key."""
         if once is not None:
             there = await places_before(once, len(tasks), self._places)
             tasks = [task for task, one in zip(tasks, there, strict=True) if one is None]
         own = [task.key for task in tasks if not has_made_form(task.key)]
         stored = dict(zip(own, await asyncio.gather(*map(self._places.read, own)), strict=True))
         shares = [self._share_of_put(stored.get(task.key), task, caller) for task in tasks]
+        asked |= {task.key: share for task, share in zip(tasks, shares, strict=True) if task.key in stored}
         return sum_of(shares)
 
     async def _put(

@@ -49,6 +49,10 @@ class Share(NamedTuple):
     tasks: int
     bytes: int
 
+    def beyond(self, asked: "Share") -> "Share":
+        """Return what is more than was asked for."""
+        return Share(max(0, self.tasks - asked.tasks), max(0, self.bytes - asked.bytes))
+
 
 NO_SHARE = Share(0, 0)
 
