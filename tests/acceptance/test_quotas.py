@@ -128,6 +128,33 @@ async def test_hundreds_of_requests_of_a_token_at_once_are_no_outage(
         await api.call("POST", "/purge")
 
 
+async def test_requests_at_once_to_several_processes_do_not_pass_the_limits_together(
+    tmp_path: Path, redis_url: str, client: RedisClient
+) -> None:
+    async with (
+        serving(tmp_path, "api", REDIS_URL=redis_url, PROCESSES="3") as process,
+        client_of(process) as api,
+    ):
+        for number, limits in enumerate(({"tasks": 20}, {"task_bytes": 4_000}, {"tasks": 20}, {"task_bytes": 4_000})):
+            small, small_id = await owner(api, client, **limits)
+            body = {"tasks": [BODY] * 3}
+            async with aiohttp.ClientSession(headers=small.headers, connector=aiohttp.TCPConnector(limit=0)) as session:
+                answers = await asyncio.gather(
+                    *(session.post(f"{small.url}/schedules", json=body) for _ in range(100)),
+                    *(session.put(f"{small.url}/schedule/own:{number}:{one}", json=BODY) for one in range(20)),
+                )
+            assert {answer.status for answer in answers} == {200, 507}
+            has = await share(client, small_id)
+            assert has[0] <= limits.get("tasks", 10**9)
+            assert has[1] <= limits.get("task_bytes", 10**9)
+            # Nothing is about to be written any more: what is left may be filled, one after another.
+            while (answer := await small.call("POST", "/schedule", json=BODY))[0] == 200:
+                pass
+            assert full_of(*answer, next(iter(limits)).removeprefix("task_"))
+            assert (await share(client, small_id))[0] == limits.get("tasks", (await share(client, small_id))[0])
+        await api.call("POST", "/purge")
+
+
 async def test_only_tasks_of_the_token_count_and_those_that_end_make_room(api: Client, client: RedisClient) -> None:
     (small, _), (other, _) = await owner(api, client, tasks=2), await owner(api, client)
     for one in (api, other, small, small):

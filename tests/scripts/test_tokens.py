@@ -7,9 +7,10 @@ import redis.asyncio
 
 from redis_scheduler.errors import StoreFull
 from redis_scheduler.store import tokens as module
+from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.token import Token, digest_of, encode_token
-from redis_scheduler.store.tokens import NO_SHARE, Share, Taken, Tokens, Written
+from redis_scheduler.store.tokens import COMING_KEPT_MS, NO_SHARE, UNTOLD, Coming, Share, Taken, Tokens, Written
 from redis_scheduler.task.listing import TOKEN_MARK
 from tests.scripts.conftest import Full
 from tests.scripts.contents import dump
@@ -136,6 +137,40 @@ async def test_what_waits_and_what_is_coming_counts(store: Store, raw: redis.asy
     await ask(raw, "SET", KEYS.owned("1123456789"), "foreign")
     assert await tokens.take("1123456789", full, Share(4, 9), NO_SHARE, 0) == (Taken.TAKEN, 0, Share(0, -1))
     await raw.unlink(KEYS.owned("1123456789"))
+
+
+async def test_what_other_processes_are_about_to_write_counts_until_they_take_it_back(
+    client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    tokens, full = Tokens(client), limited(tasks=4, task_bytes=100)
+    told = Coming("a", 2, Share(3, 30))
+
+    async def taken(tasks: int, size: int, told: Coming) -> Taken:
+        return (await tokens.take(ID, full, Share(tasks, size), NO_SHARE, 0, told))[0]
+
+    for _ in range(2):
+        assert await taken(3, 30, told) is Taken.TAKEN, "its own does not count twice"
+    assert await taken(2, 1, Coming("b", 1, Share(2, 1))) is Taken.TASKS
+    assert await taken(1, 71, Coming("b", 2, Share(1, 71))) is Taken.BYTES
+    assert await taken(1, 70, Coming("b", 3, Share(1, 70))) is Taken.TAKEN
+    assert await taken(0, 0, Coming("a", 1, NO_SHARE)) is Taken.TAKEN
+    assert await taken(1, 1, Coming("c", 1, ONE)) is Taken.TASKS, "what is older takes nothing back"
+    assert await taken(0, 0, Coming("a", 3, NO_SHARE)) is Taken.TAKEN
+    assert await taken(3, 30, Coming("c", 2, Share(3, 30))) is Taken.TAKEN
+    assert sorted(await ask(raw, "HKEYS", KEYS.token_coming(ID))) == [b"b", b"c"]
+    assert 9_000 < await ask(raw, "PTTL", KEYS.token_coming(ID)) <= COMING_KEPT_MS
+    # Of a process that has ended, and from foreign hands, who tell what lasts too long.
+    now_ms = redis_ms(await ask(raw, "TIME"))
+    for until_ms in (now_ms - 1, now_ms + 2 * COMING_KEPT_MS):
+        for process in ("b", "c"):
+            await ask(raw, "HSET", KEYS.token_coming(ID), process, f"3 3 {until_ms} 9")
+        assert await taken(4, 100, UNTOLD) is Taken.TAKEN
+    for foreign in ("x", "1 2", "1 2 3 4 5"):
+        await ask(raw, "HSET", KEYS.token_coming(ID), "b", foreign)
+        assert await taken(4, 100, UNTOLD) is Taken.TAKEN
+    await ask(raw, "SET", KEYS.token_coming(ID), "foreign")
+    assert await taken(4, 100, told) is Taken.TAKEN
+    await raw.unlink(KEYS.token_coming(ID))
 
 
 async def test_what_foreign_hands_put_in_the_place_of_a_rate(client: RedisClient, raw: redis.asyncio.Redis) -> None:

@@ -18,7 +18,7 @@ from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.sign_ins import OWN, SignIns
 from redis_scheduler.store.token import Token
-from redis_scheduler.store.tokens import NO_SHARE, Share, Tokens
+from redis_scheduler.store.tokens import NO_SHARE, Coming, Share, Tokens
 from redis_scheduler.store.vault import Vault
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.workers import Workers
@@ -169,6 +169,7 @@ async def _rekey(store: Store, task: Task) -> Any:
 
 TOKEN = Token("n", "", ("read",), 1, ("mail",), rate=5, tasks=9)
 TOKEN_ID = "0123456789"
+TOLD = Coming("process", 7, Share(1, 9))
 
 
 async def _token_write(store: Store, task: Task) -> Any:
@@ -186,7 +187,7 @@ async def _with_token(store: Store) -> Task:
 
 
 async def _token_take(store: Store, task: Task) -> Any:
-    return await Tokens(store.client).take(TOKEN_ID, TOKEN, Share(1, 9), NO_SHARE, 1)
+    return await Tokens(store.client).take(TOKEN_ID, TOKEN, Share(1, 9), NO_SHARE, 1, TOLD)
 
 
 async def _audit(store: Store, task: Task) -> Any:

@@ -90,7 +90,7 @@ def attribute_of_keys() -> dict[str, str]:
     attributes = {name: getattr(keys, name) for name in Keys.__slots__ if name not in ("tag", "shard")}
     attributes |= {"type_index": keys.type_index("<name>"), "writer": keys.writer("<id>", "<verb>")}
     attributes["operation"] = keys.operation("<id>")
-    attributes["token_rate"] = keys.token_rate("<id>")
+    attributes |= {"token_rate": keys.token_rate("<id>"), "token_coming": keys.token_coming("<id>")}
     attributes["segment"] = f"{TAG}:results:<n>"
     attributes |= {kind: f"{TAG}:history:{kind}:<n>" for kind in ("minute", "hour")}
     return {name.removeprefix(f"{TAG}:"): attribute for attribute, name in attributes.items()}

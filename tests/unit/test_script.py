@@ -59,7 +59,7 @@ def named(script: Script) -> dict[str, str | list[str]]:
     found |= {
         key: f"{key}-key"
         for key in header.keys
-        if key in ("writer", "operation", "type_index", "minute", "hour", "token_rate", "owned")
+        if key in ("writer", "operation", "type_index", "minute", "hour", "token_rate", "token_coming", "owned")
     }
     found |= dict.fromkeys([name for name in header.arguments if name != "then_count"], "1") | {
         name: ["1", "2"] for name in header.lists

@@ -5,32 +5,37 @@ An engine's own step is never refused: what is accepted goes on, also where retr
 series bring more than a token may have. Nor is what API_AUTH does to a token's task.
 """
 
+import asyncio
 import math
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from itertools import count
 from typing import TypeVar
 
 from redis_scheduler.api.callers import Caller, may_see_all
-from redis_scheduler.api.places import Places
+from redis_scheduler.api.places import SILENT_S, Places
 from redis_scheduler.api.shares import Shares
-from redis_scheduler.errors import Code, RequestRefused
+from redis_scheduler.errors import Code, RequestRefused, StoreFull, StoreUnavailable
 from redis_scheduler.store.token import Token
-from redis_scheduler.store.tokens import NO_SHARE, Share, Taken, Tokens, sum_of
+from redis_scheduler.store.tokens import NO_SHARE, UNTOLD, Coming, Share, Taken, Tokens, sum_of
 
 Written = TypeVar("Written")
 Write = Callable[[], Awaitable[Written]]
 
 
 class Quotas:
-    """Asks Redis before tasks are written. What this process has asked for and not yet written counts as if it were
-    there, so requests at once do not pass the limit together; those of other processes may, by as many as are under
-    way there. `tokens`: where they are kept. A rate is counted in the first shard, and while that is away in the next
-    one."""
+    """Asks Redis before tasks are written. What was asked for and is not yet written counts as if it were there, so
+    requests at once do not pass the limit together; of other processes, too, which tell it in Redis. `tokens`: where
+    they are kept. All this is counted in the first shard, and while that is away in the next one."""
 
     def __init__(self, tokens: Tokens, places: Places) -> None:
         self._tokens = tokens
         self._shares = Shares(places)
         self._coming: dict[str, Share] = {}
+        self._process, self._numbers = secrets.token_hex(4), count(1)
+        self._told: set[str] = set()
+        """Of which tokens others count what is coming."""
 
     async def within(self, caller: Caller | None, share: Share, write: Write[Written], rated: int = 0) -> Written:
         """Write what a caller has that much more waiting with; `rated` tasks of it count towards its rate. Raises a 429
@@ -69,13 +74,13 @@ class Quotas:
         coming = self._coming.get(token_id, NO_SHARE)
         more = Share(max(0, share.tasks), max(0, share.bytes))
         self._coming[token_id] = sum_of((coming, more))
+        calls, others, tells = self._shares.counting, NO_SHARE, bool(token.tasks or token.task_bytes)
+        tokens = Tokens(calls.writes.client)
         try:
-            calls, others = self._shares.counting, NO_SHARE
-            if token.tasks or token.task_bytes:
+            if tells:
                 others = await self._shares.elsewhere(token_id, calls.number)
-            beside = sum_of((coming, others))
-            tokens = Tokens(calls.writes.client)
-            taken, number, waiting = await tokens.take(token_id, token, share, beside, rated)
+            beside, told = sum_of((coming, others)), self._to_tell(token_id) if tells else UNTOLD
+            taken, number, waiting = await tokens.take(token_id, token, share, beside, rated, told)
             self._shares.note(calls.number, token_id, waiting)
             if taken is Taken.TASKS:
                 number += others.tasks
@@ -83,12 +88,24 @@ class Quotas:
                 number += others.bytes
             if taken is not Taken.TAKEN:
                 raise _refused(name, token, taken, number)
+            if tells:
+                self._told.add(token_id)
             yield
         finally:
             # There is no entry any more where this one brought nothing more, and all others have ended.
             left = self._coming.pop(token_id, NO_SHARE)
             if left != more:
                 self._coming[token_id] = Share(left.tasks - more.tasks, left.bytes - more.bytes)
+            elif token_id in self._told:
+                self._told.remove(token_id)
+                # Before the answer: whoever asks next, by another process, has the room that is left.
+                with suppress(StoreUnavailable, StoreFull, TimeoutError):
+                    async with asyncio.timeout(SILENT_S):
+                        await tokens.take(token_id, token, NO_SHARE, NO_SHARE, 0, self._to_tell(token_id))
+
+    def _to_tell(self, token_id: str) -> Coming:
+        """Return what other processes are to count of this one."""
+        return Coming(self._process, next(self._numbers), self._coming.get(token_id, NO_SHARE))
 
 
 def _refused(name: str, token: Token, taken: Taken, number: int) -> RequestRefused:

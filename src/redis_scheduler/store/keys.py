@@ -300,6 +300,11 @@ class Keys:
         """STRING ms, which expires: when the rate of all that a token has scheduled is over."""
         return f"{self.tag}:token-rate:{token_id}"
 
+    def token_coming(self, token_id: str) -> str:
+        """HASH process → '<tasks> <bytes> <until ms> <number>', which expires: what processes of the API are about to
+        write for a token with limits."""
+        return f"{self.tag}:token-coming:{token_id}"
+
     def writer(self, writer_id: str, verb: str) -> str:
         """STRING '<batch> <answer>', which expires: the last batch a writer had applied, so a resend does not run
         twice."""

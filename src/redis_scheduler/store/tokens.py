@@ -57,6 +57,20 @@ class Share(NamedTuple):
 NO_SHARE = Share(0, 0)
 
 
+class Coming(NamedTuple):
+    """What a process tells others that it is about to write for a token; `number`: the greater, the newer."""
+
+    process: str
+    number: int
+    share: Share
+
+
+UNTOLD = Coming("", 0, NO_SHARE)
+
+COMING_KEPT_MS = 10_000
+"""What a process told counts for so long, unless it tells more: it may have ended."""
+
+
 def sum_of(shares: Iterable[Share]) -> Share:
     """Return what several come to."""
     shares = list(shares)
@@ -101,14 +115,17 @@ class Tokens:
         return await self.client.run(call, Written)
 
     async def take(
-        self, token_id: str, token: Token, share: Share, coming: Share, rated: int
+        self, token_id: str, token: Token, share: Share, coming: Share, rated: int, told: Coming = UNTOLD
     ) -> tuple[Taken, int, Share]:
-        """Ask whether a token may have that much more waiting beside what is `coming`, and count `rated` tasks towards
-        its rate; return also for how many ms it must wait, or how many tasks or bytes wait; and what waits in this
-        shard, -1 where that was not asked for."""
+        """Ask whether a token may have that much more waiting beside what is `coming`, here and as other processes
+        have told, and count `rated` tasks towards its rate. If it may, `told` is what others count then.
+
+        Returns also for how many ms it must wait, or how many tasks or bytes wait; and what waits in this shard, -1
+        where that was not asked for."""
         call = _TAKE.bind(
             self.client.keys,
             token_rate=self.client.keys.token_rate(token_id),
+            token_coming=self.client.keys.token_coming(token_id),
             owned=self.client.keys.owned(token_id),
             entering=share.tasks,
             growing=share.bytes,
@@ -118,6 +135,11 @@ class Tokens:
             most_bytes=token.task_bytes or "",
             rate=token.rate or "",
             rated=rated,
+            process=told.process,
+            number=told.number,
+            held=told.share.tasks,
+            held_bytes=told.share.bytes,
+            kept_ms=COMING_KEPT_MS,
         )
         return await self.client.run(call, _taken)
 
