@@ -188,6 +188,48 @@ async def test_a_key_is_changed_beside_live_workers_and_the_old_one_goes(
     assert len(receiver.arrivals) == len(plain + far + soon) + 4
 
 
+async def test_no_seal_changes_an_etag(redis_url: str, tmp_path: Path) -> None:
+    """It is a hash of what the caller defined: a client that has one may change the task, whatever sealed it since."""
+    webhook, at_redis = "http://127.0.0.1:9/", {"REDIS_URL": redis_url}
+    wanted: dict[str, dict[str, Any]] = {
+        "plain": {"data": {"n": 1}},
+        "typed": {"path": "/schedule/typed?type=mail", "labels": {"order": "1"}},
+        "options": {"method": "PUT", "headers": {"X-A": "b"}, "retries": 3, "on_failure": {"webhook": webhook}},
+        "body": {"body": "text"},
+        "series": {"repeat": {"every": 60}},
+        "again": {"again_most": 2},
+    }
+
+    async def asked(client: Client, method: str, key: str, **options: Any) -> str:
+        headers = client.headers | options.pop("headers", {})
+        path = options.pop("path", f"/schedule/{key}")
+        async with client.session.request(method, client.url + path, headers=headers, **options) as response:
+            assert response.status == 200, await response.text()
+            return response.headers["ETag"]
+
+    async def put(client: Client, key: str) -> str:
+        fields = {"webhook": webhook, "at": "2199-01-01T00:00:00Z"} | wanted[key]
+        return await asked(client, "PUT", key, path=fields.pop("path", f"/schedule/{key}"), json=fields)
+
+    async with serving(tmp_path, "api", **at_redis) as process, client_of(process) as client:
+        etags = {key: await put(client, key) for key in wanted}
+        assert etags == {key: await asked(client, "GET", key) for key in wanted}
+    async with serving(tmp_path, "api", **at_redis, DATA_KEY=OLD) as process, client_of(process) as client:
+        for key, etag in etags.items():
+            assert await asked(client, "GET", key) == etag, key  # it is not sealed yet
+            changed = await asked(client, "PATCH", key, json={"timeout": 5}, headers={"If-Match": etag})
+            assert changed == await asked(client, "GET", key) != etag, key
+            before = {"If-Match": changed}
+            assert await asked(client, "PATCH", key, json={"timeout": None}, headers=before) == etag, key
+            assert await asked(client, "GET", key) == etag, key
+            assert await put(client, key) == etag, key
+            assert await asked(client, "GET", key) == etag, key
+    both = at_redis | {"DATA_KEY": f"{NEW} {OLD}"}
+    assert f"{len(wanted)} sealed anew, 0 left.\n" in await command(0, "rekey", **both)
+    async with serving(tmp_path, "api", **both) as process, client_of(process) as client:
+        assert {key: await asked(client, "GET", key) for key in wanted} == etags
+
+
 async def test_a_rekey_that_is_killed_is_run_again_beside_live_workers(
     redis_url: str, tmp_path: Path, receiver: Receiver, raw: redis.asyncio.Redis
 ) -> None:

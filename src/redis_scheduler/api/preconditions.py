@@ -17,12 +17,15 @@ from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.given import bounded, quoted
 from redis_scheduler.task.options import Options
-from redis_scheduler.task.record import UNREADABLE, Record, read_record, tail_of
+from redis_scheduler.task.record import SEAL, UNREADABLE, Record, read_record, tail_of
 
 ETAG_BYTES = 12
 
 _DUE, _HEAD = b'{"due":', b',"head":'
 """Records begin with a due time; those with options, or of a series, have a head."""
+
+_SEAL, _SEAL_WITHIN = b',"%b":' % SEAL.encode(), 48
+"""By then a sealed record has this member: before it stand its due time and the length of its head."""
 
 _ETAG_HEADERS = frozenset([b"if-match", b"if-none-match"])
 
@@ -38,7 +41,8 @@ def etag_of(stored: Stored) -> str:
     record, raw = stored.record, stored.raw
     if record is UNREADABLE or record.unknown is not None:
         return _etag(stored.key, raw)
-    if record.repetition is None and not record.again and not _moves(record.options) and raw.startswith(_DUE):
+    is_of_caller = record.repetition is None and not record.again and not _moves(record.options)
+    if is_of_caller and raw.startswith(_DUE) and _SEAL not in raw[:_SEAL_WITHIN]:
         return _etag(stored.key, raw[len(_DUE) :])  # as it would be put together again
     return _etag_of(stored.key, record)
 
