@@ -69,7 +69,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"recent": {"failed:4xx": 45}, "failing": [("a.example:443", "answered 401", 45)]},
-        "100% of attempts fail in the last minutes, most because the answer is 4xx",
+        "100% of attempts fail in the last minutes, most because the answer is 4xx.",
         "Most at a.example:443: answered 401. See whether what deliveries show is still taken there",
     ),
     (
@@ -77,7 +77,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
             "recent": {"failed:lookup": 45},
             "failing": [("a.example:443", "cannot look up a.example: Domain name not found", 45)],
         },
-        "100% of attempts fail in the last minutes, most because names of receivers cannot be looked up",
+        "100% of attempts fail in the last minutes, most because names of receivers cannot be looked up (lookup).",
         "Domain name not found. See whether the name is right",
     ),
     (
@@ -85,7 +85,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
             "recent": {"failed:lookup": 45},
             "failing": [("a.example:443", "cannot look up a.example: Timeout while contacting DNS servers", 45)],
         },
-        "100% of attempts fail in the last minutes, most because names of receivers cannot be looked up",
+        "100% of attempts fail in the last minutes, most because names of receivers cannot be looked up (lookup).",
         "DNS servers. See whether the name servers of the workers answer",
     ),
     (

@@ -62,10 +62,11 @@ def failing(at: Readings) -> list[Problem]:
         return _failing_hosts(at) or ([] if is_little else [_failing_some(at, total, delivered)])
     kind = max(failed, key=lambda name: failed[name])
     host, error = at.failing[0][:2] if at.failing else at.most_failed
-    what, remedy = KINDS.get(kind) or (f"the answer is {kind}", remedy_of(error))
+    what, remedy = KINDS.get(kind) or ("the answer is", remedy_of(error))
     if kind == "lookup" and NO_SUCH_NAME in error:
         remedy = OF_A_HOST[kind]
-    text = f"{total / (total + delivered):.0%} of attempts fail in the last minutes, most because {what} ({kind})."
+    told = f"({kind})" if kind in KINDS else kind
+    text = f"{total / (total + delivered):.0%} of attempts fail in the last minutes, most because {what} {told}."
     where = f"Most at {host or UNREADABLE_HOST}: {error}. " if error else ""
     return [Problem(text, f"{where}{remedy}; tasks are retried while they have retries left.", "hosts")]
 
