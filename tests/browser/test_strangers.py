@@ -2,7 +2,7 @@
 asks for anything."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,8 +109,11 @@ def batches(written: list[Written], most: int) -> list[list[Written]]:
 
 
 async def unharmed(eyes: Eyes) -> None:
-    """Fail where a text became anything but text."""
+    """Fail where a text became anything but text, or made the page wider than a screen."""
     assert await eyes.page.evaluate(FOREIGN) == []
+    for width in (390, 1280):
+        await eyes.page.set_viewport_size({"width": width, "height": 800})
+        assert not await eyes.is_too_wide(), f"{eyes.page.url} with {width}"
     assert [url for url in eyes.asked if not url.startswith((eyes.url, "data:image/"))] == []
     assert eyes.complaints == []
 
@@ -232,3 +235,87 @@ async def test_in_what_the_echo_receiver_got(eyes: Eyes, strangers: Strangers) -
 
         await wait_until(have_arrived, "they arrived", 20, 0.2)
         await unharmed(eyes)
+
+
+REFUSED: dict[str, Callable[[str], Any]] = {
+    "type": lambda text: {"type": text},
+    "name of a header": lambda text: {"headers": {text: "a"}},
+    "header": lambda text: {"headers": {"X-A": f"{text}\n"}},
+    "name of a label": lambda text: {"labels": {text: "a"}},
+    "label": lambda text: {"labels": {"a": text * 70}},
+    "limit_key": lambda text: {"limit_key": f"{text} "},
+    "method": lambda text: {"method": text},
+    "cron": lambda text: {"repeat": {"cron": text}},
+    "zone": lambda text: {"repeat": {"cron": "@daily", "tz": text}},
+    "at": lambda text: {"at": text},
+    "field": lambda text: {text: 1},
+    "callback": lambda text: {"on_failure": {"webhook": text}},
+}
+"""Where a task may not have such a text: the answer says what was given."""
+
+
+@pytest.mark.long
+async def test_in_what_is_refused(eyes: Eyes, strangers: Strangers) -> None:
+    await eyes.sign_in()
+    await eyes.see("/ui/try")
+    said, sent = eyes.page.locator("#said"), eyes.page.locator("form.try button")
+    for at, one in enumerate(strangers.written):
+        text = one.text[:200]
+        for name in [name for number, name in enumerate(REFUSED) if (number + at) % 3 == 0]:
+            await eyes.page.fill("[name=more]", json.dumps(REFUSED[name](text)))
+            async with eyes.page.expect_response("**/ui/try"):
+                await sent.click()
+            await said.locator(".ok, .bad").wait_for()
+            await unharmed(eyes)
+    await eyes.see("/ui/hosts")
+    for one in strangers.written[::2]:
+        for name in ("host", "rate"):
+            await eyes.page.fill(".filters [name=host]", "shop.example:443")
+            await eyes.page.fill(f".filters [name={name}]", one.text[:200])
+            async with eyes.page.expect_response("**/ui/hosts"):
+                await eyes.page.click("button[value=set]")
+            await unharmed(eyes)
+
+
+@pytest.mark.long
+async def test_in_the_longest_names_that_a_task_may_have(strangers: Strangers) -> None:
+    """Of keys, labels, types, limits and zones, without a space."""
+    api, keys = strangers.api, ["W" * 127, "i" * 127]
+    url = f"http://{'-'.join(['w' * 30] * 2)}.{'.'.join(['host' * 12] * 3)}.example:65535/{'path' * 300}"
+    for key in keys:
+        name = key[0] * 128
+        fields = {"webhook": url, "labels": {key[0] * 32: "\ufdfd" * 64}, "limit_key": name}
+        assert (await api.call("PUT", f"/hosts/@{name}", json={"paused": True, "rate": 17, "per": 86_400}))[0] == 200
+        repeat = {"cron": "0,15,30,45 0,6,12,18 1,2,3 1,2,3 *", "tz": "America/Argentina/ComodRivadavia"}
+        for own, more in ((f"{key}s", {"repeat": repeat}), (key, {"ttl": 900}), (f"{key}d", {"ttl": 0})):
+            path = f"/schedule/{own}?{urlencode({'type': key[0] * 100})}"
+            status, content = await api.call("PUT", path, json={**fields, **more})
+            assert status == 200, content
+    pages = ("", "tasks", "dead", "repeating", "hosts", *(f"task/{key}{end}" for key in keys for end in ("", "s")))
+    async with browsing(api.url, bypass_csp=True) as eyes:
+        await eyes.sign_in()
+        wrong = []
+        for path in pages:
+            await eyes.see(f"/ui/{path}")
+            wrong += await eyes.faults(f"longest-{path[:6].replace('/', '-')}{path[-1:]}")
+    assert wrong == []
+
+
+async def test_in_text_that_is_no_unicode(eyes: Eyes, strangers: Strangers) -> None:
+    """Halves of pairs of UTF-16, which JSON can write."""
+    body = '{"webhook": "http://127.0.0.1:9/", "ttl": 900, %s}'
+    headers = {**strangers.api.headers, "Content-Type": "application/json"}
+    await eyes.sign_in()
+    for half in ("\\ud83d", "\\udc00", "\\u0000"):
+        for field in (f'"data": {{"{half}": "a{half}"}}', f'"labels": {{"a": "{half}"}}', f'"method": "{half}"'):
+            status, content = await strangers.api.call("POST", "/schedule", data=body % field, headers=headers)
+            assert status in (200, 400), content
+            if status == 200:
+                await eyes.see(f"/ui/task/{content['key']}")
+                assert half in await eyes.text()
+                await unharmed(eyes)
+            await eyes.see("/ui/try")
+            await eyes.page.fill("[name=more]", f"{{{field}}}")
+            await eyes.page.click("text=Schedule it")
+            await eyes.page.wait_for_selector("#said p")
+            await unharmed(eyes)

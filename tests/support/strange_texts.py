@@ -42,4 +42,10 @@ TEXTS = (
     '<hx-partial hx-target="body">x</hx-partial>',
     "%3Cscript%3Ealert(1)%3C/script%3E",
     "\\u003cscript\\u003e",
+    "\u05e9\u05dc\u05d5\u05dd (\u0645\u0631\u062d\u0628\u0627) 17",
+    "Z" + "\u0300\u0316\u0489" * 40 + "a" + "\u0308" * 40 + "lgo",
+    "\ufdfd" * 100,
+    "\U0001f469\u200d\U0001f469\u200d\U0001f467" * 40,
+    "\x01\x07\x08\x1b[31mred\x1b[0m\x9f",
+    "\u200b".join("invisible"),
 )
