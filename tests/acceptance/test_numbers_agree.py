@@ -41,8 +41,10 @@ def words(name: str) -> str:
 class Deployment:
     """Two APIs, one of them of two processes, and what else says how many tasks stand where."""
 
-    def __init__(self, redis_url: str, shards: int, apis: list[Client]) -> None:
+    def __init__(self, redis_url: str, shards: int, apis: list[Client], *, has_charts: bool = True) -> None:
+        """`has_charts`: whether they are compared, too. What they show of a later time may be five minutes old."""
         self.redis_url = redis_url
+        self.has_charts = has_charts
         self.shards = shards
         self.apis = apis
         self.metrics: list[str] = []
@@ -82,7 +84,7 @@ class Deployment:
                     overview = (await browser.get("/ui/part/overview")).text
                     system = (await browser.get("/ui/part/system")).text
                     charts = (await browser.get("/ui/part/charts")).html
-                for one in differences_of_charts(charts, stats):
+                for one in differences_of_charts(charts, stats) if self.has_charts else []:
                     yield f"a chart of {api.url}: {one}"
                 for name, number in states.items():
                     shown = "scheduled" if name == "due" else words(name)
@@ -234,3 +236,62 @@ async def test_all_that_tells_numbers_agrees(shards: int, redis_url: str, tmp_pa
         wanted |= {"in_delivery": 0}
         stats = await deployment.agree(lambda stats: stats["states"] == wanted)
         assert (stats["counters"]["delivered"], stats["ledger_balanced"]) == (5 + RUNNING, True)
+
+
+@pytest.mark.long
+async def test_all_agrees_in_the_midst_of_changes(redis_url: str, tmp_path: Path) -> None:
+    """While what is done to many is half done, all is paused, dead letters come back, a series has fired."""
+    many, letters, shards = 30_000, 200, 4
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(receiving())
+        receiver.behaviour = answer_by_path
+        settings = {"REDIS_URL": redis_url, "SHARDS": str(shards), "RETRIES": "0", "RESULT_TTL": "600"}
+        apis = []
+        for name, role in (("pair", "api"), ("single", "api"), ("worker", "worker")):
+            (tmp_path / name).mkdir()
+            own = {"PROCESSES": "2"} if name == "pair" else {"METRICS_PORT": "0"} if role == "worker" else {}
+            process = await stack.enter_async_context(serving(tmp_path / name, role, **settings, **own))
+            if role == "api":
+                apis.append(await stack.enter_async_context(client_of(process)))
+        api, deployment = apis[0], Deployment(redis_url, shards, apis, has_charts=False)
+        deployment.metrics.append(f"http://127.0.0.1:{(await process.started())['metrics_port']}")
+
+        async def call(method: str, path: str, **given: Any) -> dict[str, Any]:
+            status, content = await api.call(method, path, **given)
+            assert status == 200, content
+            found: dict[str, Any] = content
+            return found
+
+        # Half of many are paused.
+        tasks = [{"webhook": receiver.url, "ttl": 7_200, "type": "many"}] * 1_000
+        for _ in range(many // 1_000):
+            await call("POST", "/schedules", json={"tasks": tasks})
+        begun = await call("POST", "/schedules/pause?type=many&operation=half")
+        assert begun["next"] is not None, "all were paused at once"
+        await deployment.agree(
+            lambda stats: stats["states"]["paused"] == begun["touched"] == many - stats["states"]["due"]
+        )
+        while (await call("POST", "/schedules/pause?type=many&operation=half"))["next"] is not None:
+            pass
+        await deployment.agree(lambda stats: (stats["states"]["paused"], stats["states"]["due"]) == (many, 0))
+
+        # All is paused, and some are overdue.
+        assert (await asyncio.to_thread(run, "pause-all", REDIS_URL=redis_url)).returncode == 0
+        for _ in range(letters):
+            await api.schedule(f"{receiver.url}500")
+        stats = await deployment.agree(lambda stats: stats["states"]["queued"] == letters)
+        assert stats["all_paused_since"] is not None
+        assert (await asyncio.to_thread(run, "resume-all", REDIS_URL=redis_url)).returncode == 0
+        await deployment.agree(lambda stats: stats["states"]["dead"] == letters)
+
+        # Some are brought back by and by, one by one, and the first is delivered.
+        receiver.behaviour = None
+        replayed = await call("POST", "/dead/replay?rate=0.01&operation=back")
+        assert (replayed["touched"], replayed["next"]) == (letters, None)
+        await deployment.agree(
+            lambda stats: (stats["states"]["due"], stats["counters"]["delivered"]) == (letters - 1, 1)
+        )
+        await call("PUT", "/schedule/series", json={"webhook": receiver.url, "repeat": {"every": 900}})
+        await call("POST", "/schedule/series/run")
+        stats = await deployment.agree(lambda stats: stats["counters"]["delivered"] == 2)
+        assert (stats["states"]["due"], stats["ledger_balanced"]) == (letters, True)
