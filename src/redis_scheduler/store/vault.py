@@ -121,7 +121,7 @@ class Vault:
         was not sealed for this task."""
         front = _FRONT.match(stored)
         if front is None:
-            if self._refuses_plain:
+            if self._refuses_plain or self._bears_seal(stored):
                 raise ValueError("not sealed")
             return stored
         start, end = front.end() + 1, front.end() + int(front[2])
@@ -132,6 +132,17 @@ class Vault:
             raise ValueError("sealed with another key than the head says")
         tail = self._text(sealed, _about(key, stored[start:end]))
         return stored if tail is None else front[1] + tail
+
+    def _bears_seal(self, stored: bytes) -> bool:
+        """Whether a record ends in what a key that is given has sealed, whatever stands before. (A text of JSON has no
+        bare quote, and data an end of its own.)"""
+        name, text = stored.rpartition(_SEALED)[1:]
+        if not (name and text.startswith(b'"') and text.endswith(b'"}')):
+            return False
+        try:
+            return _from_base64(text[:-1])[:_ID_BYTES] in self._keys
+        except ValueError:
+            return False
 
     def is_by_first(self, beginning: bytes) -> bool:
         """Whether a record that begins so, up to BEGINNING_BYTES, says that the first key sealed it."""
@@ -146,7 +157,8 @@ class Vault:
         try:
             opened = self.opened(key, stored)
         except ValueError:
-            raise NotSealed(Why.CHANGED if _FRONT.match(stored) else Why.PLAIN) from None
+            is_plain = _FRONT.match(stored) is None and not self._bears_seal(stored)
+            raise NotSealed(Why.PLAIN if is_plain else Why.CHANGED) from None
         record, numbers = read_record(opened), _NUMBERS.match(opened)
         if record.unknown == SEAL:
             raise NotSealed(Why.OTHER_KEY if _FRONT.match(opened) else Why.CHANGED)
