@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redis_scheduler.api.changes import change_of
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.view import Info
@@ -17,6 +16,7 @@ from redis_scheduler.task.callback import DIED, End, follow_up
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.options import CALLBACKS_DEEP, Callback, options_of
 from redis_scheduler.task.record import read_record, record_tail
+from tests.support.changes import change_by
 
 HOOK = "http://host.example/a"
 ON = "on_success", "on_failure"
@@ -61,11 +61,11 @@ def test_a_callback_says_what_a_task_can_say() -> None:
     info = view_of(stored).info
     assert isinstance(info, Info)
     assert (info.on_success, info.on_failure) == (wanted.on_success, wanted.on_failure)
-    changed = change_of(stored, update_request(b'{"on_success":null,"on_failure":{"webhook":"http://b/"}}'))
+    changed = change_by(stored, b'{"on_success":null,"on_failure":{"webhook":"http://b/"}}')
     assert read_record(b'{"due":7' + changed.tail).options == options_of(
         schedule_request(body_of(on_failure={"webhook": "http://b/"}))
     )
-    kept = change_of(stored, update_request(b'{"ttl":9}'))
+    kept = change_by(stored, b'{"ttl":9}')
     assert read_record(b'{"due":7' + kept.tail).options == options_of(wanted)
 
 

@@ -37,7 +37,7 @@ sys.modules[module.__name__] = module
 exec(compile(source, sys.argv[1], "exec"), vars(module))
 
 from redis_scheduler.api import requests
-from redis_scheduler.api.changes import change_of
+from tests.support.changes import change_by
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.errors import InvalidRequest
@@ -56,7 +56,7 @@ def shown(raw):
     return json.loads(msgspec.json.encode(view_of(stored(raw)).info))
 
 def patched(raw, text):
-    return b'{"due":7' + change_of(stored(raw), update_request(text.encode())).tail
+    return b'{"due":7' + change_by(stored(raw), text.encode()).tail
 
 def examined_schedule(text, check=schedule_request):
     examined, bodies = requests.examined, []

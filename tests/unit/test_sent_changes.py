@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 
 from redis_scheduler.api.bodies import encode_answer
-from redis_scheduler.api.changes import change_of
-from redis_scheduler.api.requests import update_request
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.errors import InvalidField
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.content import format_needed
 from redis_scheduler.task.record import read_record
+from tests.support.changes import change_by
 from tests.unit.test_sent import raw_of
 
 
@@ -47,7 +46,7 @@ def shown_of(raw: bytes) -> dict[str, Any]:
 
 
 def changed(raw: bytes, **changes: Any) -> bytes:
-    return b'{"due":1732358400123' + change_of(stored(raw), update_request(json.dumps(changes).encode())).tail
+    return b'{"due":1732358400123' + change_by(stored(raw), json.dumps(changes).encode()).tail
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,10 @@ from redis_scheduler.api.repeats import check_times, first_of
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused
 from redis_scheduler.store.limiting import limit_named, limit_of
 from redis_scheduler.store.stored import Stored
-from redis_scheduler.store.views import Views
 from redis_scheduler.store.written import Change
 from redis_scheduler.task.given import shown
 from redis_scheduler.task.listing import listing_of
-from redis_scheduler.task.options import changed
+from redis_scheduler.task.options import Options
 from redis_scheduler.task.record import UNREADABLE, newer_error, record_tail
 from redis_scheduler.task.repeat import Occurrence, Progress
 from redis_scheduler.task.webhook import parts_of
@@ -30,16 +29,19 @@ def changeable(stored: Stored) -> Stored:
     return stored
 
 
-def change_of(stored: Stored, wanted: UpdateRequest, now_ms: int = 0, caller: Caller | None = None) -> Change:
+def change_of(
+    stored: Stored, wanted: UpdateRequest, options: Options, now_ms: int = 0, caller: Caller | None = None
+) -> Change:
     """Return the change of a task that a body asks for. Raises RequestRefused for one that cannot be changed.
 
-    `now_ms`: Redis' clock, where a series is concerned (`clock_of`). A token with rights takes a task of API_AUTH over
-    by saying where it, or what its end starts, leads: else a receiver of its own would get what those of API_AUTH get.
+    `options`: those that the task then has. `now_ms`: Redis' clock, where a series is concerned. A token with rights
+    takes a task of API_AUTH over by saying where it, or what its end starts, leads: else a receiver of its own would
+    get what those of API_AUTH get.
     """
     record = changeable(stored).record
     ttl: float = record.ttl
     delay_ms: int | None = None
-    options, is_moved = changed(record.options, wanted), wanted.ttl is not UNSET or wanted.at is not UNSET
+    is_moved = wanted.ttl is not UNSET or wanted.at is not UNSET
     repetition = record.repetition
     if options.repeat is UNSET:
         repetition = None if isinstance(repetition, Progress) else repetition
@@ -67,8 +69,3 @@ def change_of(stored: Stored, wanted: UpdateRequest, now_ms: int = 0, caller: Ca
         limit_named(options, parts_of(webhook)[0]) != limit_of(record)
     )
     return Change(stored.key, stored.raw, tail, delay_ms, record.due, listed, old_listed, other_limit, token)
-
-
-async def clock_of(stored: Stored, wanted: UpdateRequest, views: Views) -> int:
-    """Return Redis' clock for a change that concerns a series; 0 for any other."""
-    return await views.now_ms() if wanted.repeat or stored.record.options.repeat else 0

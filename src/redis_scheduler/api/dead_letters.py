@@ -83,7 +83,7 @@ class DeadLettersApi(Api):
         """Bring a dead letter back; None where another process was first. Raises LetterNotFound."""
         stored = _dead(visible(caller, stored))
         calls, change = self._places.of(stored), await self._change_of(stored, wanted, caller)
-        async with self._within_its_token(caller, stored, change):
+        async with await self._within_its_token(caller, stored, change):
             now_ms, found = await calls.replay.submit(change)
         if found is not ReplayAnswer.REPLAYED:
             return None

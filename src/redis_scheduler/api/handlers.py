@@ -29,7 +29,7 @@ from redis_scheduler.api.callers import (
     refuse_without,
     visible,
 )
-from redis_scheduler.api.changes import change_of, clock_of
+from redis_scheduler.api.changes import change_of
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.headers import headers_of
@@ -152,22 +152,19 @@ class Api(Shards):
             await reading.check_nesting(body)
         return await self._changed(request, key, lambda stored: self._updated(stored, wanted, demands, caller))
 
-    async def _check_change(self, stored: Stored, wanted: UpdateRequest) -> None:
-        """Raise RequestRefused for what a change says; what the task has already it may keep."""
-        calls, before = self._places.of(stored), stored.record.options
-        options = changed(before, wanted)
-        if options is before and wanted.body is UNSET and wanted.body_base64 is UNSET:
-            return
-        calls.check_policy(options, before)
-        await calls.check_options(changed(NONE, wanted), content_of(wanted)[0])
-
     async def _change_of(self, stored: Stored, wanted: UpdateRequest, caller: Caller | None) -> Change:
-        """Return the change that a body asks for. Raises RequestRefused for what caller or task may not have."""
-        refuse_other_way(caller, stored.record.options, wanted)
-        calls = self._places.of(stored)
-        change = change_of(stored, wanted, await clock_of(stored, wanted, calls.views), caller)
-        await self._check_change(stored, wanted)
-        await calls.names.admit(change.listed, change.old_listed, caller)
+        """Return the change that a body asks for. Raises RequestRefused for what caller or task may not have; what the
+        task has already it may keep."""
+        calls, before = self._places.of(stored), stored.record.options
+        refuse_other_way(caller, before, wanted)
+        options = changed(before, wanted)
+        now_ms = await calls.views.now_ms() if wanted.repeat or before.repeat else 0
+        change = change_of(stored, wanted, options, now_ms, caller)
+        if options is not before or wanted.body is not UNSET or wanted.body_base64 is not UNSET:
+            calls.check_policy(options, before)
+            await calls.check_options(changed(NONE, wanted), content_of(wanted)[0])
+        if change.listed != change.old_listed:
+            await calls.names.admit(change.listed, change.old_listed, caller)
         return change
 
     async def _updated(
@@ -178,7 +175,7 @@ class Api(Shards):
         stored = _found(visible(caller, stored))
         demands.check(stored)
         calls, change = self._places.of(stored), await self._change_of(stored, wanted, caller)
-        async with self._within_its_token(caller, stored, change, change.ttl_ms is not None):
+        async with await self._within_its_token(caller, stored, change, change.ttl_ms is not None):
             now_ms, found = await calls.update.submit(change)
             if found is UpdateAnswer.DEAD:
                 refuse_without(caller, Right.REPLAY)
@@ -202,9 +199,12 @@ class Api(Shards):
             return await self._changed(
                 request, key, lambda stored: self._cancelled_as(visible(caller, stored), demands)
             )
-        stored = await self._places.read(key)
-        async with self._whole(request, key, stored) as whole:
-            found = await self._taken_out(_found(visible(caller, whole)))
+        _, stored = await self._places.find(key)
+        if isinstance(stored, int):
+            async with self._large(request, key, COPIES * stored) as large:
+                found = await self._taken_out(_found(visible(caller, large)))
+        else:
+            found = await self._taken_out(_found(visible(caller, stored)))
         if found is CancelAnswer.NOT_FOUND:
             raise TaskNotFound
         return answer(Cancelled(FOUND[found], key))

@@ -89,9 +89,8 @@ class ManyApi(ShiftsApi):
                         changeable(task)
                         at_ms = pace.next_ms(task)
                         wanted = UpdateRequest(at=rfc3339(at_ms)) if "rate" in given else UpdateRequest(ttl=0)
-                        change = change_of(task, wanted, now_ms)
-                        await self._check_change(task, wanted)
-                        await held.enter_async_context(self._within_its_token(caller, task, change))
+                        change = change_of(task, wanted, task.record.options, now_ms)
+                        await held.enter_async_context(await self._within_its_token(caller, task, change))
                         changes.append(change)
                 yield changes
 

@@ -121,7 +121,8 @@ class OwnKeysApi(DeadLettersApi):
             there = await places_before(once, len(tasks), self._places)
             tasks = [task for task, one in zip(tasks, there, strict=True) if one is None]
         own = [task.key for task in tasks if not has_made_form(task.key)]
-        stored = dict(zip(own, await asyncio.gather(*map(self._places.read, own)), strict=True))
+        found = await asyncio.gather(*map(self._places.find, own))
+        stored = {key: task for key, (_, task) in zip(own, found, strict=True)}
         shares = [self._share_of_put(stored.get(task.key), task, caller) for task in tasks]
         asked |= {task.key: share for task, share in zip(tasks, shares, strict=True) if task.key in stored}
         return sum_of(shares)

@@ -127,10 +127,6 @@ class Places:
             found = await self._found(key, places)
         return found or (places[0], None)
 
-    async def read(self, key: str) -> Stored | int | None:
-        """Return the task of a key, as `find` does."""
-        return (await self.find(key))[1]
-
     async def _found(self, key: str, places: Sequence[ShardCalls]) -> Place | None:
         for calls in places:
             if (stored := await calls.read.submit(key)) is not None:

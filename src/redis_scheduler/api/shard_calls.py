@@ -266,4 +266,5 @@ def _guarded(
 
 
 def _cancelled_size(task: Cancellation) -> int:
-    return (len(task[2]) if len(task) > 2 else 0) + listing_bytes(task[1])
+    expected = len(task[2]) if len(task) > 2 else 0
+    return expected if task[1] is None else expected + listing_bytes(task[1])

@@ -134,27 +134,24 @@ class Shards:
         finally:
             room.leave()
 
-    @asynccontextmanager
     async def _within_its_token(
         self, caller: Caller | None, stored: Stored, change: Change, replays: bool = True
-    ) -> AsyncIterator[None]:
-        """Within it, a change of a task may be written, as far as the limits of the token allow whose task it then is.
-        Raises a 507. `replays`: whether it brings the task back where that is dead. A series that comes sooner counts
-        towards the rate of the caller, too, above which a 429 is raised."""
+    ) -> AbstractAsyncContextManager[None]:
+        """Return what is held while a change of a task is written, as far as the limits of the token allow whose task
+        it then is: entered, it raises a 507. `replays`: whether it brings the task back where that is dead. A series
+        that comes sooner counts towards the rate of the caller, too, above which a 429 is raised."""
         token_id = change.token
         if comes_sooner(stored, change):
             await self._quotas.rated(caller, 1)
         if caller is None or token_id is None:
-            yield
-            return
+            return nullcontext()
         calls = self._places.of(stored)
         if token_id != stored.record.token:
             if stored.state == "dead" and replays:
                 refuse_without(caller, Right.REPLAY)
             await calls.check_options(NONE, token=token_id)
         share = calls.share_of_change(stored, change, replays)
-        async with await self._quotas.of_its_token(caller, token_id, share):
-            yield
+        return await self._quotas.of_its_token(caller, token_id, share)
 
     async def _changed(
         self, request: Request, key: str, change: Callable[[Stored | None], Awaitable[Changed | None]]
@@ -163,7 +160,7 @@ class Shards:
         # One after another in this process, so that only another process can be first.
         async with self._one_update.setdefault(key, Exclusive()).held():
             for _ in range(UPDATE_TRIES):
-                stored = await self._places.read(key)
+                _, stored = await self._places.find(key)
                 async with self._whole(request, key, stored, COPIES_OF_CHANGE) as whole:
                     changed = await change(whole)
                 if changed is not None:

@@ -197,10 +197,12 @@ class Capacity:
     def _is_well_lately(self, host: Host) -> bool:
         return host.kind is WELL and self._now - host.well_at < LATELY_S
 
-    def _may_begin(self, host: Host) -> bool:
-        free = self.concurrency - self.running
-        if host.running >= (SHARE * free if free > self._last_share else max(1, free // 2)):
-            return False
+    def _most_of_one(self, free: int) -> int:
+        """Return how many slots a host may hold where so many are free."""
+        return SHARE * free if free > self._last_share else max(1, free // 2)
+
+    def _may_begin(self, host: Host, free: int) -> bool:
+        """Whether a host that holds few enough slots may have one of so many that are free."""
         if self._hosts.tokens and self._has_its_share(host, free):
             return False
         if host.kind is WELL:

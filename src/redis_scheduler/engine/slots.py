@@ -48,26 +48,33 @@ class Slots(Capacity):
 
         `unleased`: the shards whose leases may have run out. None of their claims begins.
         """
-        for _ in range(len(self._lines) if self.running < self.concurrency else 0):
-            host = self._lines.popleft()
-            claim = None
-            if self._may_begin(host):
+        free = self.concurrency - self.running
+        if free <= 0:
+            return None
+        most = self._most_of_one(free)  # those that are passed over mostly have as many
+        for at, host in enumerate(self._lines):
+            if host.running < most and self._may_begin(host, free):
                 claim = _first_leased(host.line, unleased) if unleased else host.line.popleft()
-            if host.line:
-                self._lines.append(host)
-            if claim is not None:
-                self._begun[claim] = host
-                host.held[host.kind] += 1
-                host.running += 1
-                self.running += 1
-                self._standing -= 1
-                if host.kind is DOUBTFUL:
-                    self._doubtful += 1
-                    self.stuck -= 1
-                if self._is_overfull or self.is_crowded:
-                    self._may_have_surplus = True  # the lines of others may fit no more
-                return claim
-        return None
+                if claim is not None:
+                    self._lines.rotate(-at)  # those that were passed over come last from now on
+                    break
+        else:
+            return None
+        if host.line:
+            self._lines.rotate(-1)
+        else:
+            self._lines.popleft()
+        self._begun[claim] = host
+        host.held[host.kind] += 1
+        host.running += 1
+        self.running += 1
+        self._standing -= 1
+        if host.kind is DOUBTFUL:
+            self._doubtful += 1
+            self.stuck -= 1
+        if self._is_overfull or self.is_crowded:
+            self._may_have_surplus = True  # the lines of others may fit no more
+        return claim
 
     def excuse(self, claim: Claim) -> None:
         """Note that from now on not the receiver keeps this claim in its slot."""
