@@ -209,7 +209,9 @@ async def test_a_sentinel_is_named(tmp_path: Path, receiver: Receiver) -> None:
 
 async def test_a_database_that_is_not_there_is_one_line(tmp_path: Path, receiver: Receiver) -> None:
     async with surroundings(tmp_path) as at, pair(tmp_path, f"{at.server.url}99") as (running, client):
-        case = Case(lambda at: at.acl(), lambda at: at.acl(), "DB index is out of range")
+        case = Case(
+            lambda at: at.acl(), lambda at: at.acl(), "DB index is out of range; REDIS_URL names a database that is not"
+        )
         await refuses(running, client, receiver, case, at_start=True)
 
 

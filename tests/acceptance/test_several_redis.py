@@ -20,6 +20,7 @@ from tests.support.audit import assert_whole
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.redis_process import RedisProcess, free_port, redis_process, server_version, speaks_tls
+from tests.support.service import run
 from tests.support.several_redis import NAME, asked, behind_sentinels, cluster_of
 from tests.support.waiting import wait_until
 
@@ -149,6 +150,20 @@ async def test_a_password_that_sentinels_want_is_asked_for_by_its_option(tmp_pat
                         await client.ensure_checked()
             finally:
                 await client.aclose()
+
+
+async def test_a_master_that_cannot_be_reached_is_told_as_one_that_sentinels_name(tmp_path: Path) -> None:
+    async with behind_sentinels(tmp_path / "watched", replicas=0, sentinels=1) as watched:
+        port = free_port()
+        await asked(watched.sentinels[0], "SENTINEL", "REMOVE", NAME)
+        await asked(watched.sentinels[0], "SENTINEL", "MONITOR", NAME, "127.0.0.1", port, 1)
+        done = await asyncio.to_thread(run, "doctor", REDIS_URL=watched.url)
+        assert (done.returncode, done.stdout, done.stderr) == (
+            1,
+            "",
+            f"redis-scheduler: Redis is not available: Error 111 connecting to 127.0.0.1:{port} (named by the Sentinels). "
+            "Connection refused.\n",
+        )
 
 
 async def test_a_slot_that_no_node_has_is_one_line_and_served_once_one_has(tmp_path: Path) -> None:

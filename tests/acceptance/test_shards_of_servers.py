@@ -9,6 +9,7 @@ import pytest
 from redis_scheduler.store.keys import Keys
 from redis_scheduler.store.tag import tag_of
 from redis_scheduler.task.key import shards_of
+from tests.support.audit import plain
 from tests.support.receiver import Receiver
 from tests.support.redis_process import free_port, redis_process
 from tests.support.service import TOKEN, Process, client_of, run, serving
@@ -140,6 +141,48 @@ async def test_a_first_list_in_the_wrong_order_leaves_nothing_behind(tmp_path: P
         async with serving(tmp_path, REDIS_URL=f"{one.url},{other.url}") as service, client_of(service) as client:
             assert len((await client.call("GET", "/schedules"))[1]["data"]) == 1
             assert await asked(other, "EXISTS", Keys(tag_of("", 1), 1).server) == 1
+
+
+async def test_a_wrong_list_is_one_line_that_names_the_server(tmp_path: Path) -> None:
+    async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other") as other:
+        async with serving(tmp_path, REDIS_URL=f"{one.url},{other.url}"):
+            pass
+        before = [{*await asked(server, "KEYS", "*")} for server in (one, other)]
+        wrong = f"{other.url},{one.url}"
+        said = f"redis-scheduler: REDIS_URL: 127.0.0.1:{other.port}/0: this server holds shard 1, and REDIS_URL names it for"
+        for command in ("doctor", "export", "pause-all", "resume-all", "rekey"):
+            done = await asyncio.to_thread(run, command, REDIS_URL=wrong)
+            assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done
+            assert done.stderr.startswith(said)
+        process = Process(tmp_path, REDIS_URL=wrong, API_AUTH=TOKEN)
+        assert await process.ended() == 1
+        assert said in process.log
+        assert not process.events("redis-away")
+        assert [{*await asked(server, "KEYS", "*")} for server in (one, other)] == before
+
+
+async def test_a_new_server_in_the_place_of_one_that_has_tasks_is_told_of(tmp_path: Path) -> None:
+    """Such as another database of it. A start serves it, since it may have lost its data; no command touches it."""
+    async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other") as other:
+        async with serving(tmp_path, REDIS_URL=f"{one.url},{other.url}") as service, client_of(service) as client:
+            await scheduled_to_the_last(client, "http://127.0.0.1:9/", 2, 3_600)
+        await asyncio.to_thread(run, "export", str(tmp_path / "tasks"), REDIS_URL=f"{one.url},{other.url}")
+        told = (
+            f"REDIS_URL: 127.0.0.1:{other.port}/1: holds nothing of shard 1, which there was before: unless that has lost "
+            "all its data, list the server, or the database, that has it"
+        )
+        database = f"{other.url[:-1]}1"
+        wrong = f"{one.url},{database}"
+        async with plain(database) as raw:
+            for command in (["doctor"], ["export"], ["import", str(tmp_path / "tasks")], ["pause-all"], ["rekey"]):
+                done = await asyncio.to_thread(run, *command, REDIS_URL=wrong)
+                assert (done.returncode, done.stdout) == (1, ""), done
+                assert done.stderr == f"redis-scheduler: {told}\n"
+                assert await raw.keys() == []
+            async with serving(tmp_path, REDIS_URL=wrong) as service:
+                await wait_until(lambda: raw.exists(Keys(tag_of("", 1), 1).server), "it has its mark")
+            assert told in [event["warning"] for event in service.events("hazard")]
+        assert (await asyncio.to_thread(run, "doctor", REDIS_URL=wrong)).returncode == 0
 
 
 async def test_a_new_server_by_two_names_is_refused_and_nothing_is_left_there(tmp_path: Path) -> None:

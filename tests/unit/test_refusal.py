@@ -6,7 +6,7 @@ from redis._parsers.base import BaseParser
 from redis.exceptions import ResponseError
 
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
-from redis_scheduler.store.refusal import name_command, refused_calls, told, translated
+from redis_scheduler.store.refusal import name_command, refused_calls, suspected, told, translated
 
 WRAPPED = "ERR Error running script (call to f_0): @user_script:9: @user_script: 9: -{}"
 AWAY = [
@@ -54,6 +54,19 @@ def test_a_client_is_told_what_redis_refuses_and_nothing_of_it_besides(answer: s
             else "the service's log says why"
         )
         assert said == f"Redis refuses what the service asks ({code}): {why}"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_suspected"),
+    [
+        ("no answer in time", True),
+        ("Error while reading from a:1 : (104, 'Connection reset by peer')", True),
+        ("Error while reading from a:1 : (1, '[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] …')", False),
+        ("Error 111 connecting to a:1. Connection refused.", False),
+    ],
+)
+def test_only_where_nothing_speaks_of_tls_it_may_be_at_fault(text: str, is_suspected: bool) -> None:
+    assert ("where it speaks no TLS" in suspected(StoreUnavailable(text), "rediss://a")) == is_suspected
 
 
 def test_a_password_that_redis_has_not_is_told_with_what_to_do() -> None:

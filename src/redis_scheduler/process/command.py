@@ -23,7 +23,8 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.generations import Generations, generations_of
 from redis_scheduler.store.journal import TEXT_LENGTH, Journal, Note, bounded
-from redis_scheduler.store.shard import Shard, shard_at
+from redis_scheduler.store.marks import replaced, servers_known
+from redis_scheduler.store.shard import shard_at
 from redis_scheduler.store.url import urls_of_shards
 
 Done = TypeVar("Done")
@@ -53,29 +54,25 @@ async def all_shards_of(
     logging.disable(logging.WARNING)
     shards, keys_at, serving = shard_count_of(settings), keys_of(settings), functools.partial(_serving, may_be_new)
     async with redis_at(settings, serving) as url, contextlib.AsyncExitStack() as stack:
-        clients: list[RedisClient] = []
         servers = len(urls_of_shards(url))
-        if may_be_new and servers > 1:
-            # The command will mark the servers as those of these shards: so the list must be right first.
-            looks = (_refuse_misplaced(shard_at(url, number, keys_at)) for number in range(servers))
-            for found in await asyncio.gather(*looks, return_exceptions=True):
-                if isinstance(found, BaseException):
-                    raise found
 
-        async def connect(number: int) -> None:
+        async def connected(number: int, only_looks: bool = not may_be_new) -> RedisClient:
             shard = shard_at(url, number, keys_at)
-            shard = shard if may_be_new else shard.only_looked_at()
-            clients.append(await stack.enter_async_context(shard.connected(TIMEOUT_S)))
+            shard = shard.only_looked_at() if only_looks else shard
+            return await stack.enter_async_context(shard.connected(TIMEOUT_S))
 
-        for number in range(max(shards, servers)):
-            await connect(number)
+        clients = [await connected(number, only_looks=True) for number in range(servers)]
+        if servers > 1:
+            await _refuse_wrong(clients)
+        if may_be_new:  # such a command marks the servers as those of these shards
+            clients = []
+        clients += [await connected(number) for number in range(len(clients), max(shards, servers))]
         generations = await generations_of(clients, shards)
         if 1 < servers < generations.most:
             raise SettingsError(
                 [f"REDIS_URL: names {servers} servers, but there are {generations.most} shards: list a server for each"]
             )
-        for number in range(len(clients), generations.most):
-            await connect(number)
+        clients += [await connected(number) for number in range(len(clients), generations.most)]
         if len(clients) > 1:
             for client in clients:
                 client.outage.shard = client.keys.shard
@@ -96,15 +93,16 @@ async def begin(client: RedisClient, settings: Settings) -> bool:
     return True
 
 
-async def _refuse_misplaced(shard: Shard) -> None:
-    """Raise WrongServer where the server is another shard's. Of one that is away nothing is known."""
-    async with shard.only_looked_at().connected(TIMEOUT_S) as client:
-        try:
-            await client.ensure_checked()
-        except WrongServer:
-            raise
-        except (StoreUnavailable, StoreFull):
-            pass
+async def _refuse_wrong(clients: Sequence[RedisClient]) -> None:
+    """Raise WrongServer where one of several servers is another shard's, or new to the service in the place of one that
+    it had. (A start says so, and marks it as that shard's.) Of one that is away nothing is known."""
+    found = await asyncio.gather(*map(servers_known, clients), return_exceptions=True)
+    for one in found:
+        if isinstance(one, WrongServer) or not isinstance(one, int | StoreUnavailable | StoreFull):
+            raise one
+    known = {number: one for number, one in enumerate(found) if isinstance(one, int)}
+    for line in replaced(known, [client.url for client in clients]):
+        raise WrongServer(line)
 
 
 async def in_each(

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
 
 from redis_scheduler.errors import StartError, StoreFull, StoreUnavailable, WrongServer
 from redis_scheduler.logs import Events
@@ -26,9 +27,10 @@ from redis_scheduler.store.answer_shape import NUMBER
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.configuration import configuration_warnings
 from redis_scheduler.store.generations import generations_of
+from redis_scheduler.store.marks import replaced, servers_known
 from redis_scheduler.store.memory import memory_of
 from redis_scheduler.store.neighbour import neighbours
-from redis_scheduler.store.url import server_of, urls_of_shards
+from redis_scheduler.store.url import urls_of_shards
 
 logger = Events(__name__)
 
@@ -87,23 +89,25 @@ async def refuse_swapped(process: Process) -> None:
     if len(urls) == 1:
         return
     # First all are looked at, at once, since some may be silent: a wrong list leaves no mark at any.
-    looks = [_look_at_server(process, number, url, only_looks=True) for number, url in enumerate(urls)]
+    looks = [_look_at_server(process, number, only_looks=True) for number in range(len(urls))]
     found = await asyncio.gather(*looks, return_exceptions=True)
-    lacking: list[list[str] | None] = []
-    for one in found:
+    seen = dict[int, _Seen]()
+    for number, one in enumerate(found):
         if isinstance(one, BaseException):
             raise one
-        lacking.append(one)
-    for number, url in enumerate(urls):
-        if lacking[number] is not None:
-            try:
-                await _look_at_server(process, number, url, only_looks=False)
-            except StartError:
-                # The list has a new server by two names: what was written there for the first one goes.
-                for marked, names in enumerate(lacking[:number]):
-                    if names:
-                        await _take_back(process, marked, names)
-                raise
+        if one is not None:
+            seen[number] = one
+    for line in replaced({number: one.known for number, one in seen.items()}, urls):
+        logger.warning("hazard", warning=line)
+    for number in seen:
+        try:
+            await _look_at_server(process, number, only_looks=False)
+        except StartError:
+            # The list has a new server by two names: what was written there for the first one goes.
+            for marked in range(number):
+                if marked in seen and (names := seen[marked].lacking):
+                    await _take_back(process, marked, names)
+            raise
 
 
 async def _take_back(process: Process, number: int, names: Sequence[str]) -> None:
@@ -113,28 +117,38 @@ async def _take_back(process: Process, number: int, names: Sequence[str]) -> Non
             await client.command("UNLINK", *names)
 
 
-async def _look_at_server(process: Process, number: int, url: str, only_looks: bool) -> list[str] | None:
-    """Mark the server of a shard as this shard's, or only look: return which keys of a first mark it lacks, or None if
-    it does not answer. Raises StartError."""
+class _Seen(NamedTuple):
+    """What a look at a server has found: which keys of a first mark it lacks, and how many servers its mark tells
+    of."""
+
+    lacking: Sequence[str]
+    known: int
+
+
+async def _look_at_server(process: Process, number: int, only_looks: bool) -> _Seen | None:
+    """Mark the server of a shard as this shard's, or only look; return None if it does not answer. Raises
+    StartError."""
     shard, outage, count = process.shard_at(number), process.outage_at(number), process.listed
     if only_looks:
         shard = shard.only_looked_at()
-    outage.must_check = True
+    outage.must_check = outage.is_start = True
     async with shard.connected(API_TIMEOUT_S, outage) as client:
         try:
             await client.ensure_checked()
             if not only_looks:
-                return []
+                return None
             names = (client.keys.server, client.keys.series_listed)
             lacking = [name for name in names if not await client.command("EXISTS", name, read=NUMBER)]
-            most = (await generations_of([client], process.shards)).most
+            most, known = (await generations_of([client], process.shards)).most, await servers_known(client)
         except WrongServer as error:
-            raise StartError(f"REDIS_URL: {server_of(url)}: {error}") from None
+            raise StartError(str(error)) from None
         except (StoreUnavailable, StoreFull):
             return None
+        finally:
+            outage.is_start = False
     if most > count:
         raise StartError(f"REDIS_URL: names {count} servers, but there are {most} shards: list a server for each")
-    return lacking
+    return _Seen(lacking, known)
 
 
 @contextlib.asynccontextmanager

@@ -36,7 +36,7 @@ from redis_scheduler.store.refusal import (
     whole_text,
 )
 from redis_scheduler.store.script import Argument, Call
-from redis_scheduler.store.url import location_of
+from redis_scheduler.store.url import location_of, server_of
 from redis_scheduler.store.way import way_of
 
 logger = Events(__name__)
@@ -267,7 +267,9 @@ class RedisClient:
         a call."""
         try:
             refused = await self._resending(self._send_check)
-        except WrongServer:
+        except WrongServer as error:
+            if self._servers is not None and self._servers.count > 1:
+                error.args = (f"REDIS_URL: {server_of(self.url)}: {error}",)
             raise
         except StoreRefused as error:
             refused = str(error)

@@ -51,12 +51,19 @@ class AddressedConnection(Connection):
         except NotFound as error:
             # The library puts each argument into its message.
             raise OSError(error.strerror) from None
-        if len(addresses) == 1:
-            [self._address] = addresses
-            await super()._connect()  # type: ignore[no-untyped-call]  # the library's
-        else:
-            # Those that answered before come first.
-            await self._connect_to_first(sorted(addresses, key=lambda address: (address, self.port) not in self.peers))
+        try:
+            if len(addresses) == 1:
+                [self._address] = addresses
+                await super()._connect()  # type: ignore[no-untyped-call]  # the library's
+            else:
+                # Those that answered before come first.
+                known = self.peers
+                await self._connect_to_first(sorted(addresses, key=lambda address: (address, self.port) not in known))
+        except OSError as error:
+            # asyncio tells the address once more.
+            if error.errno and (error.strerror or "").startswith("Connect call failed"):
+                raise OSError(error.errno, os.strerror(error.errno)) from None
+            raise
         if len(self.peers) >= PEERS_MOST:
             self.peers.clear()
         self.peers.add((self._address, self.port))
@@ -128,6 +135,10 @@ class FollowingConnection(AddressedConnection):
     """Mixed into connections that ask where the master is, each time they connect."""
 
     way: Way
+
+    def _host_error(self) -> str:
+        # It does not stand in REDIS_URL.
+        return f"{super()._host_error()} (named by {self.way.named_by})"
 
     async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
         """Connect to the master, unless this connection leads there. Raises RedisError or OSError."""

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
+from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable, WrongServer
 from redis_scheduler.logs import Events
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.refusal import kind_of
@@ -31,6 +31,8 @@ class Outage:
 
     def __init__(self, shard: int | None = None) -> None:
         self.shard = shard
+        self.is_start = False
+        """Whether a start looks, which ends with a line of its own where the server is another shard's."""
         self._fields = {} if shard is None else {"shard": shard}
         self.is_away = False
         self.since_s = 0.0
@@ -58,6 +60,7 @@ class Outage:
         self.is_away = self.must_check = True
         kind, now = kind_of(error), time.monotonic()
         may_tell = len(self._told_at) < LINES_MOST or now - self._told_at[0] >= LINES_S
+        may_tell = may_tell and not (self.is_start and isinstance(error, WrongServer))
         if kind not in self._kinds and may_tell:
             self._kinds.add(kind)
             self._told_at.append(now)

@@ -52,6 +52,7 @@ ADVICE = (
         r"WRONGTYPE",
         "a key of a foreign program has one of this service's names: give the service a database of its own",
     ),
+    (r"DB index is out of range", "REDIS_URL names a database that is not there: see `databases` in its configuration"),
     (r"WRONG_VERSION_NUMBER|record layer", "it does not speak TLS there: REDIS_URL begins with redis://"),
     (r"CERTIFICATE_REQUIRED", "it wants a client certificate: see ssl_certfile and ssl_keyfile of REDIS_URL"),
     (r"CERTIFICATE_VERIFY_FAILED", "see ssl_ca_certs, ssl_check_hostname and ssl_cert_reqs of REDIS_URL"),
@@ -98,7 +99,7 @@ _UNANSWERED = re.compile(r"no answer in time|while reading|closed by server|Time
 
 def suspected(error: Exception, url: str) -> str:
     """Return the text of an error of a server that has answered nothing yet: it may be that one of both speaks TLS."""
-    if not _UNANSWERED.search(str(error)) or url.startswith("unix"):
+    if not _UNANSWERED.search(str(error)) or "SSL:" in str(error) or url.startswith("unix"):
         return str(error)
     scheme, _, rest = url.partition("://")[0].partition("+")
     other, does = ("redis", "no TLS") if scheme == "rediss" else ("rediss", "TLS")

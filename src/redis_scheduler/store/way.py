@@ -46,6 +46,8 @@ class Way(Protocol):
     """Where the master was found last; None if that may be wrong."""
     sees_role: bool
     """Whether who answers there must say that it is a master."""
+    named_by: str
+    """Who says where it is."""
     ask: Ask
 
     async def master(self) -> Address:
@@ -66,6 +68,7 @@ class SentinelWay:
     """Asks all Sentinels at once, at each connect, and takes the answer that was agreed on last."""
 
     sees_role = True
+    named_by = "the Sentinels"
     ask: Ask
 
     def __init__(self, location: Location, timeout_s: float) -> None:
@@ -162,6 +165,7 @@ class ClusterWay:
 
     sees_role = False
     """A node that has not the slot says so to each command."""
+    named_by = "the cluster"
     ask: Ask
 
     def __init__(self, location: Location, tag: str, timeout_s: float) -> None:
