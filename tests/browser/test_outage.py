@@ -15,7 +15,8 @@ from tests.support.tokens import make_token
 FAR = "Asia/Kolkata"
 """A time zone of which even the minutes are others than those of UTC."""
 
-GREY = "getComputedStyle(document.querySelector('#part-overview')).filter"
+GREY = "getComputedStyle(document.querySelector('#part-overview > .counts')).filter"
+RED = "getComputedStyle(document.querySelector('#part-overview > .gone')).filter"
 
 
 def age_s(told: str) -> float:
@@ -30,7 +31,7 @@ async def test_an_outage_is_seen_and_its_end(tmp_path: Path) -> None:
         redis_process(tmp_path / "redis") as server,
         serving(tmp_path, REDIS_URL=server.url) as process,
         client_of(process) as api,
-        browsing(api.url) as eyes,
+        browsing(api.url, bypass_csp=True) as eyes,
     ):
         for number in range(3):
             await api.schedule("http://127.0.0.1:9/", 900 + number)
@@ -41,8 +42,11 @@ async def test_an_outage_is_seen_and_its_end(tmp_path: Path) -> None:
         told = await eyes.page.inner_text("#part-overview [role=alert]")
         assert "Redis cannot be reached: this stands as it was at" in told
         assert "3 scheduled" in await eyes.page.inner_text("#part-overview .stale")
-        await eyes.keep("outage")
-        assert await eyes.violations() == []
+        assert await eyes.faults("outage") == []
+        await eyes.see("/ui/tasks")
+        assert await eyes.faults("outage-tasks") == []
+        await eyes.see("/ui/")
+        await eyes.page.wait_for_selector("#part-overview .stale", timeout=20_000)
         await server.start()
         await eyes.page.wait_for_selector("#part-overview .stale", state="detached", timeout=20_000)
 
@@ -70,6 +74,7 @@ async def test_what_the_service_cannot_say_any_more_stays_as_it_was(tmp_path: Pa
         assert "3 scheduled" in await eyes.page.inner_text("#part-overview .counts")
         assert charts in await eyes.page.inner_text("#part-charts")
         assert await eyes.page.evaluate(GREY) == "grayscale(1)"
+        assert await eyes.page.evaluate(RED) == "none", "that it is of before stands out"
         # However often it asks, it says it once; and once it is back, no more.
         async with eyes.page.expect_response("**/ui/part/overview") as answer:
             pass
@@ -101,7 +106,7 @@ async def test_a_service_that_does_not_answer_looks_unwell(tmp_path: Path, redis
     async with (
         serving(tmp_path, REDIS_URL=redis_url) as process,
         client_of(process) as api,
-        browsing(api.url, timezone_id=FAR) as eyes,
+        browsing(api.url, timezone_id=FAR, bypass_csp=True) as eyes,
     ):
         await eyes.sign_in()
         await eyes.page.wait_for_selector("#part-overview .headline.ok")
@@ -113,4 +118,26 @@ async def test_a_service_that_does_not_answer_looks_unwell(tmp_path: Path, redis
         await eyes.page.wait_for_timeout(5_000)
         assert await eyes.page.locator("#part-overview .gone").count() == 1
         assert await eyes.page.evaluate(GREY) == "grayscale(1)"
-        await eyes.keep("gone")
+        assert await eyes.page.evaluate(RED) == "none", "that it is of before stands out"
+        eyes.complaints.clear()  # of requests without an answer
+        assert [one for one in await eyes.faults("gone") if "Failed to fetch" not in one] == []
+
+
+async def test_pages_without_a_shard_in_each_look(tmp_path: Path) -> None:
+    async with (
+        redis_process(tmp_path / "first") as first,
+        redis_process(tmp_path / "second") as second,
+        serving(tmp_path, REDIS_URL=f"{first.url},{second.url}") as process,
+        client_of(process) as api,
+        browsing(api.url, bypass_csp=True) as eyes,
+    ):
+        for number in range(20):
+            await api.schedule("http://127.0.0.1:9/", 900 + number)
+        await eyes.sign_in()
+        await second.kill()
+        await eyes.page.wait_for_selector("#part-overview >> text=Shard 1 of 2 has not answered since", timeout=20_000)
+        wrong = []
+        for path in ("", "tasks", "tasks?shard=0", "dead", "repeating", "hosts", "system", "task/none"):
+            await eyes.see(f"/ui/{path}")
+            wrong += await eyes.faults(f"shard-away-{path.replace('/', '-').replace('?', '-') or 'overview'}")
+        assert wrong == []
