@@ -117,7 +117,7 @@ async def test_a_stop_waits_for_no_silent_server(away: int, is_known: bool, rece
             receiver.may_answer.set()
             assert await service.ended() == 0
             took_s = time.monotonic() - began
-            assert took_s < (4.5 if is_known else 7.5)
+            assert took_s < (7 if is_known else 10), "3 s for the last writes, as long to notice it, and a busy machine"
         await bring_back(silent, "silent")
         async with serving(tmp_path, REDIS_URL=f"{one.url},{other.url}") as service, client_of(service) as client:
             assert (await client.drained())["ledger_balanced"]
