@@ -88,6 +88,10 @@ async def test_the_reference_is_for_whoever_is_signed_in(browser: Browser, clien
 async def test_who_may_only_schedule_can_try_it(browser: Browser, api: Client, client: RedisClient) -> None:
     await browser.sign_in(await make_token(client, "schedule"))
     page = await browser.get("/ui/try")
-    assert (page.status, "What the echo receiver got" in page.text) == (200, False)
+    assert (page.status, "What the echo receiver got" in page.text, "Schedule it" in page.text) == (200, False, True)
     assert "is scheduled" in (await browser.post("/ui/try", {"webhook": HOOK, "ttl": "900"}, **HTMX)).text
     assert (await browser.get("/ui/tasks")).status == 403
+    await browser.sign_in(await make_token(client, "read"))
+    page = await browser.get("/ui/try")
+    assert ("What the echo receiver got" in page.text, "Schedule it" in page.text) == (True, False)
+    assert "sign in with a token that has the right schedule" in page.text

@@ -245,6 +245,7 @@ class Dashboard:
         addresses = {name: self._base + self._parts.address(name, asked) for name in parts}
         here = HERE.get(template, template.removesuffix(".html"))
         may: dict[str, Any] = {
+            "may_schedule": bool(visitor.rights & Right.SCHEDULE),
             "may_admin": bool(visitor.rights & Right.ADMIN),
             "may_bulk": bool(visitor.rights & Right.BULK),
         }

@@ -110,7 +110,6 @@ class Parts:
             shown = await part.read(visitor, query)
             rights = visitor.rights
             may = {
-                "may_schedule": bool(rights & Right.SCHEDULE),
                 "may_admin": bool(rights & Right.ADMIN),
                 "selects": selectable(rights),
                 "verbs": [
