@@ -145,8 +145,8 @@ class Keys:
     """HASH host → '<state> <number> <since ms> <gap ms> <next ms>': hosts that failed lately (include/breakers.lua)."""
 
     counters: str
-    """HASH: scheduled, delivered, failed, died, expired, cancelled, purged, replayed, ended, dead_dropped, lost: since
-    ever."""
+    """HASH: scheduled, delivered, failed, died, expired, cancelled, purged, replayed, ended, dead_dropped,
+    results_dropped, lost: since ever. emptied_ms: when a process saw that Redis had lost its data."""
 
     types: str
     """SET of the names that have an index: of types, labels, tokens and all series (task/listing.py)."""

@@ -4,7 +4,7 @@
 -- Returns {due, in the queue, pending, waiting, dead, paused, awaiting, held, breakers that are open, that close,
 --        {counter, value, …}, since when nothing is promoted or false, for how many ms the first task has been due that
 --        no worker has claimed, now, when the first of `due` is or false}.
--- Bounds a row a consumer, of which those that are gone are retired, the ten counters, two heads, those of 16 lines of
+-- Bounds a row a consumer, of which those that are gone are retired, the counters, two heads, those of 16 lines of
 --        tokens, and a row a host that failed lately, 10,000 at most.
 --- include clock turns oldest
 --- names
