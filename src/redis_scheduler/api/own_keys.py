@@ -15,7 +15,7 @@ from redis_scheduler.api.callers import Caller, caller_of, refuse_without, taken
 from redis_scheduler.api.dead_letters import DeadLettersApi
 from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.idempotency import HEADER, Once
-from redis_scheduler.api.preconditions import Preconditions, etag_of_new, preconditions
+from redis_scheduler.api.preconditions import NO_PRECONDITIONS, Preconditions, etag_of_new, preconditions
 from redis_scheduler.api.scheduling import new_task, new_tasks, places_before, schedule_all, stored_before
 from redis_scheduler.api.trace import traceparent
 from redis_scheduler.errors import RequestRefused
@@ -77,7 +77,7 @@ class OwnKeysApi(DeadLettersApi):
 
         async def put(task: NewTask) -> int:
             async def write(stored: Stored | None) -> tuple[PutDone, int] | None:
-                made = partial(self._put, stored, task, Preconditions(), caller)
+                made = partial(self._put, stored, task, NO_PRECONDITIONS, caller)
                 if caller is None or task.key not in asked:
                     return await made()
                 # What it was to replace may have ended since.

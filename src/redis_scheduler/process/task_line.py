@@ -37,7 +37,7 @@ from redis_scheduler.task.given import quoted, shown
 from redis_scheduler.task.json_text import is_json
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.listing import listing_of
-from redis_scheduler.task.options import NAMES, RETRIES_MOST, Options, options_of, with_options
+from redis_scheduler.task.options import RETRIES_MOST, Options, options_of, with_options
 from redis_scheduler.task.record import DEFAULT_TYPE, SEAL, UNREADABLE, newer_error, record_tail
 from redis_scheduler.task.record_head import TOKEN_ID
 from redis_scheduler.task.repeat import Occurrence, Progress, repetition_fault, rule_fault
@@ -126,7 +126,7 @@ def line_of(stored: Stored) -> bytes:
         data_base64=None if data is None or is_plain else data,
     )
     # Only the data of a callback can hold a line's end, between two values: a text of JSON cannot.
-    head = _ENDS_LINE.sub(b" ", _encode(with_options(line, record.options) if NAMES else line))
+    head = _ENDS_LINE.sub(b" ", _encode(with_options(line, record.options)))
     if data is None or not is_plain:
         return head + b"\n"
     return b'%b,"%b":%b}\n' % (head[:-1], record.content.encode(), data)

@@ -214,7 +214,7 @@ _NOTHING_GIVEN = (UNSET,) * len(NAMES)
 def options_of(carrier: Options) -> Options:
     """Return the options of what has further fields, without these; NONE itself if all have their defaults."""
     # Fields that are only given by name stand last.
-    values = msgspec.structs.astuple(carrier)[-len(NAMES) :] if NAMES else ()
+    values = msgspec.structs.astuple(carrier)[-len(NAMES) :]
     return NONE if values == _DEFAULTS else Options(**dict(zip(NAMES, values, strict=True)))
 
 
