@@ -48,6 +48,15 @@ def name_given(text: str) -> str:
     return (URL.build(scheme="http", host=text).raw_host or "").removesuffix(".").lower()
 
 
+def is_address(text: str) -> bool:
+    """Return whether a text is an address in full: 127.1, which `host_of` reads too, is none."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _address(host: str) -> str:
     """Return an address in its canonical form; a name as it is."""
     with contextlib.suppress(OSError, ValueError):

@@ -7,13 +7,13 @@ The rest of a URL must only be free of spaces and control characters.
 import json
 import re
 from functools import lru_cache
-from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from yarl import URL
 
 from redis_scheduler.api.diagnosis import RULES
 from redis_scheduler.errors import InvalidField
+from redis_scheduler.host import is_address
 from redis_scheduler.task.given import quoted
 from redis_scheduler.task.webhook import WEBHOOK_LENGTH, split
 
@@ -104,15 +104,7 @@ def _host_problem(host: str, parts: SplitResult) -> str:
     if "%" in host and ":" in host:
         return f"must have an address without a zone, which only one machine knows, got {quoted(host)}"
     if ":" in host or _NUMBER.fullmatch(labels[-1]):  # else 0x7f000001 would be a name, and for some an address
-        is_host = _is_address(host)
+        is_host = is_address(host)
     else:
         is_host = len(name) <= 253 and all(map(_LABEL.fullmatch, labels)) and not parts.netloc.startswith("[")
     return "" if is_host else f"{_BAD_HOST}, got {quoted(host)}"
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

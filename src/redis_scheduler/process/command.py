@@ -146,6 +146,11 @@ async def note(
         await Journal(client, settings.audit_entries).note(said)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words: "1 task", "2 tasks"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def say(text: str) -> None:
     """Write a line of what the command is asked for. Raises OutputFailed, or `streams` does later."""
     print(text)  # noqa: T201  # the command's output

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.process.command import all_shards_of, in_each, note, say, say_away
+from redis_scheduler.process.command import all_shards_of, counted, in_each, note, say, say_away
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.audit import Finding, audit, balance
 from redis_scheduler.store.client import RedisClient
@@ -76,13 +76,13 @@ async def _examine(client: RedisClient, repairs: bool, numbers: Sequence[int]) -
     if ledger.running and not await are_series_listed(client):
         say(UNLISTED)
     if not found:
-        say(f"Nothing is wrong: each of {_count(ledger.running + ledger.dead, 'task')} is in its place.")
+        say(f"Nothing is wrong: each of {counted(ledger.running + ledger.dead, 'task')} is in its place.")
     elif not repairs:
-        say(f"{_count(found, 'fault')}. Nothing was changed; `redis-scheduler doctor --repair` repairs.")
+        say(f"{counted(found, 'fault')}. Nothing was changed; `redis-scheduler doctor --repair` repairs.")
     elif left:
-        say(f"{_count(found, 'fault')}; {left} could not be repaired.")
+        say(f"{counted(found, 'fault')}; {left} could not be repaired.")
     else:
-        say(f"{_count(found, 'fault')} repaired; a second look found nothing.")
+        say(f"{counted(found, 'fault')} repaired; a second look found nothing.")
     return not left
 
 
@@ -125,7 +125,3 @@ def _table(ledger: Ledger) -> str:
     if not ledger.is_balanced:
         lines.append(f"  {'off by':<12}{ledger.missing:>12}")
     return "\n".join(lines)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

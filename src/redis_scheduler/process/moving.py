@@ -18,7 +18,7 @@ from redis_scheduler.api import reading
 from redis_scheduler.api.limits import DEFAULT as LIMITS
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.errors import RequestRefused, SchedulerError, StartError, StoreUnavailable
-from redis_scheduler.process.command import all_shards_of, begin, note, say, tell
+from redis_scheduler.process.command import all_shards_of, begin, counted, note, say, tell
 from redis_scheduler.process.interruption import waiting
 from redis_scheduler.process.process import process_name
 from redis_scheduler.process.streams import Waited
@@ -76,7 +76,7 @@ async def export_tasks(settings: Settings, path: str) -> bool:
                     file.write(line_of(stored))
     left_out = counts.pop("left out", 0)
     states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    tell(f"Exported {_count(counts.total(), 'task')}{states and f' ({states})'}; {left_out} left out.")
+    tell(f"Exported {counted(counts.total(), 'task')}{states and f' ({states})'}; {left_out} left out.")
     return not left_out
 
 
@@ -139,7 +139,7 @@ async def import_tasks(settings: Settings, path: str, shift_s: float, replaces: 
             try:
                 await work.run(_lines(file), round(shift_s * 1000))
                 if is_new and work.shards > len(clients):
-                    begins = f"begins with {_count(len(clients), 'shard')}, by SHARDS and REDIS_URL"
+                    begins = f"begins with {counted(len(clients), 'shard')}, by SHARDS and REDIS_URL"
                     tell(
                         f"The tasks come from {work.shards} shards or more; here nothing had started yet, so it {begins}."
                     )
@@ -198,7 +198,7 @@ class _Import:
             batch[kept.key] = kept
         await self._write(list(batch.values()))
         if count := self.counts["late"]:
-            old = f"{_count(count, 'dead letter')} of the file died longer ago than DEAD_TTL"
+            old = f"{counted(count, 'dead letter')} of the file died longer ago than DEAD_TTL"
             tell(f"{old}: the next worker drops what is so old.")
 
     async def _check(self, kept: Moved) -> None:
@@ -276,8 +276,8 @@ class _Import:
     def summary(self) -> str:
         counts, would = self.counts, "Would have imported" if self._is_dry else "Imported"
         return (
-            f"{would} {_count(counts['imported'], 'task')}; {counts['replaced']} replaced, {counts['skipped']} skipped "
-            f"since their keys are there; {_count(counts['bad'], 'bad line')}."
+            f"{would} {counted(counts['imported'], 'task')}; {counts['replaced']} replaced, {counts['skipped']} skipped "
+            f"since their keys are there; {counted(counts['bad'], 'bad line')}."
         )
 
 
@@ -319,7 +319,3 @@ def _line(file: BinaryIO) -> bytes:
     except OSError as error:
         name = "Standard input" if file is sys.stdin.buffer else file.name
         raise StartError(f"{name} cannot be read: {error.strerror or error}") from None
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

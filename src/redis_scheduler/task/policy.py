@@ -71,7 +71,7 @@ class Policy:
 
     def _own_delay(self, attempts: int, chance: Callable[[], float]) -> int:
         delay_ms = self._whole_delay(attempts)
-        jitter = (0 if self.backoff == "fixed" else GROWN_JITTER) if self.jitter is None else self.jitter
+        jitter = _usual_jitter(self.backoff) if self.jitter is None else self.jitter
         return round(delay_ms * (1 - jitter * chance())) if jitter else delay_ms
 
     def _whole_delay(self, attempts: int) -> int:
@@ -141,12 +141,16 @@ def contradiction(options: Options) -> tuple[str, str] | None:
     return next(((name, f"{rule}, got {shown(given[name])}") for name, rule in _refused(given)), None)
 
 
-def _is_faulty(final_statuses: str) -> str | None:
+def _problem_of_statuses(final_statuses: str) -> str | None:
     try:
         statuses(final_statuses)
     except ValueError as error:
         return str(error)
     return None
+
+
+def _usual_jitter(backoff: str) -> float:
+    return 0 if backoff == "fixed" else GROWN_JITTER
 
 
 def _refused(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -158,10 +162,10 @@ def _refused(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in given:
         if given.get("retries") == 0 and name not in ("retries", "expire"):
             yield name, "has no effect with retries 0"
-    if (fault := _is_faulty(given.get("final_statuses", "none"))) is not None:
+    if (fault := _problem_of_statuses(given.get("final_statuses", "none"))) is not None:
         yield "final_statuses", fault
     backoff = given.get("retry_backoff", "fixed")
-    jitter = given.get("retry_jitter", 0 if backoff == "fixed" else GROWN_JITTER)
+    jitter = given.get("retry_jitter", _usual_jitter(backoff))
     if "retry_max" in given and backoff == "fixed":
         yield "retry_max", "has an effect only with a retry_backoff of linear or exponential, beside it"
     if given.get("retry_max", TEN_YEARS_S) < given.get("retry_time", 0):
@@ -201,7 +205,7 @@ def refused_by(service: Policy, given: Mapping[str, Any]) -> Iterator[tuple[str,
                 yield name, "has no effect with the service's RETRIES=0; give retries, too"
     backoff = given.get("retry_backoff", service.backoff if times is None else "fixed")
     jitter = given.get("retry_jitter", service.jitter)
-    least = 1 - ((0 if backoff == "fixed" else GROWN_JITTER) if jitter is None else jitter)
+    least = 1 - (_usual_jitter(backoff) if jitter is None else jitter)
     if times is None and "retry_time" not in given:
         first_s = service.delay_ms / 1000
         if first_s == 0 and backoff != "fixed" and "retry_backoff" in given:

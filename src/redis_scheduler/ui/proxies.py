@@ -6,6 +6,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from starlette.types import Scope
 
 from redis_scheduler.api.request_ids import REQUEST_ID
+from redis_scheduler.host import is_address
 
 Network = IPv4Network | IPv6Network
 
@@ -26,7 +27,7 @@ def as_asked(scope: Scope, trusted: Sequence[Network]) -> Scope:
     }
     # The last one that no trusted proxy is: what stands before it, anybody may have written.
     for address in reversed(said.get(b"x-forwarded-for", b"").decode("latin-1").split(",")):
-        if not _is_address(address.strip()):
+        if not is_address(address.strip()):
             break
         found["client"] = (address.strip(), 0)
         if not _is_in(address.strip(), trusted):
@@ -39,14 +40,6 @@ _KEPT = ("http_version", "method", "path", "raw_path", "query_string", "client",
 
 def _last(value: bytes) -> str:
     return value.decode("latin-1").rpartition(",")[2].strip()
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_in(text: str, networks: Sequence[Network]) -> bool:
