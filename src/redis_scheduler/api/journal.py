@@ -23,7 +23,7 @@ from redis_scheduler.api.request_ids import request_id_of
 from redis_scheduler.api.requests import page_limit
 from redis_scheduler.errors import Code, InvalidField, StoreFull, StoreUnavailable
 from redis_scheduler.logs import Events, rfc3339
-from redis_scheduler.store.journal import PAGE_MOST, Entry, Journal, Note, bounded
+from redis_scheduler.store.journal import PAGE_MOST, Journal, JournalEntry, Note, bounded
 from redis_scheduler.store.token import Right
 from redis_scheduler.task.given import quoted
 
@@ -145,5 +145,5 @@ def _count(body: bytes) -> int | UnsetType:
     return done.data if isinstance(done.data, int) else UNSET if isinstance(done.data, dict) else 1
 
 
-def _view(entry: Entry) -> NoteView:
+def _view(entry: JournalEntry) -> NoteView:
     return NoteView(at=rfc3339(entry.at_ms), number=entry.number, **msgspec.structs.asdict(entry.note))

@@ -38,7 +38,7 @@ def look_s(request: Request) -> float:
     return found
 
 
-class Page:
+class PageMemory:
     """What one page holds, until `leave`."""
 
     def __init__(self, room: "PageRoom", size: int, connection: Connection | None) -> None:
@@ -78,10 +78,10 @@ class PageRoom:
         self._held = 0
         self._entering = asyncio.Lock()
         self._has_changed = asyncio.Event()
-        self.sending: dict[Page, None] = {}
+        self.sending: dict[PageMemory, None] = {}
         """Pages that are on their way, the oldest first."""
 
-    async def enter(self, connection: Connection | None, reading_bytes: int) -> Page:
+    async def enter(self, connection: Connection | None, reading_bytes: int) -> PageMemory:
         """Take room for so many bytes, to read a page. Raises a 503 if none comes free in time."""
         try:
             async with asyncio.timeout(self.limits.room_within_s), self._entering:
@@ -90,7 +90,7 @@ class PageRoom:
                     await stop_or_interval(self._has_changed, self._cut_off_oldest())
         except TimeoutError as error:
             raise RequestRefused(Code.BUSY, "Too many pages and large tasks are on their way; try again") from error
-        page = Page(self, 0, connection)
+        page = PageMemory(self, 0, connection)
         self.resize(page, reading_bytes)
         return page
 
@@ -103,7 +103,7 @@ class PageRoom:
             oldest.cut_off()
         return max(0, left_s)
 
-    def resize(self, page: Page, size: int) -> None:
+    def resize(self, page: PageMemory, size: int) -> None:
         """Note that a page holds so much from now on."""
         self._held += size - page.size
         page.size = size

@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from redis_scheduler.delivery.connection import KEPT_BYTES, Connection
-from redis_scheduler.delivery.egress import USUAL_EGRESS, Egress, EgressRefused, host_of, literal
+from redis_scheduler.delivery.egress import USUAL_EGRESS, Egress, EgressRefused, literal, name_of
 from redis_scheduler.delivery.proxy import Proxies, Proxy, ProxyError, Tunnel
 from redis_scheduler.delivery.tls import Tls
 from redis_scheduler.resolver import Resolver
@@ -93,7 +93,7 @@ class Connector(aiohttp.TCPConnector):
             connection = await self._open_through(proxy, to)
         else:
             host, port = to.url.raw_host or "", to.port or 0
-            self._egress.check_name(host_of(host), port)
+            self._egress.check_name(name_of(host), port)
             if to.is_ssl() or "%" in host or literal(host) is None:
                 connection = cast(Connection, await self._create_connection(to, opening, NO_TIMEOUTS))
             else:
@@ -131,7 +131,7 @@ class Connector(aiohttp.TCPConnector):
 
     def _get_ssl_context(self, req: Destination) -> ssl.SSLContext | None:
         """Return the context of a connection; None for http."""
-        own = None if self._tls is None or not req.is_ssl() else self._tls.context_of(host_of(req.url.raw_host or ""))
+        own = None if self._tls is None or not req.is_ssl() else self._tls.context_of(name_of(req.url.raw_host or ""))
         return own or super()._get_ssl_context(req)
 
     async def close(self, *, abort_ssl: bool = False) -> None:
@@ -157,7 +157,7 @@ class Connector(aiohttp.TCPConnector):
 
         Literals and answers of name servers come here alike, and no name is looked up behind this.
         """
-        self._keep_let_through(addr_infos, host_of(req.url.raw_host or ""))
+        self._keep_let_through(addr_infos, name_of(req.url.raw_host or ""))
         if len(addr_infos) > 1 or options["ssl"]:
             return await super()._wrap_create_connection(*args, addr_infos=addr_infos, req=req, **options)
         # One address needs no race: the event loop's own call takes half the time.

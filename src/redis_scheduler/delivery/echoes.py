@@ -9,7 +9,7 @@ from urllib.parse import quote
 EXCERPT_LENGTH = 200
 """Characters that a line shows of a text from outside."""
 
-SECRET_LENGTH = 256
+KNOWN_LENGTH = 256
 """By so many first bytes a secret is found in a text."""
 
 SECRETS_KNOWN = 64
@@ -121,6 +121,6 @@ def _forms_of(secret: str) -> tuple[bytes, ...]:
 def _pattern_of(secret: str) -> re.Pattern[bytes]:
     # A very long secret may be cut off at its end.
     patterns = [
-        re.escape(form[:SECRET_LENGTH]) + (rb"\S*" if len(form) > SECRET_LENGTH else b"") for form in _forms_of(secret)
+        re.escape(form[:KNOWN_LENGTH]) + (rb"\S*" if len(form) > KNOWN_LENGTH else b"") for form in _forms_of(secret)
     ]
     return re.compile(b"|".join(patterns))

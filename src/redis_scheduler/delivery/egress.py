@@ -145,7 +145,7 @@ def _rule(text: str) -> Rule:
     return Rule(None, host, ports)
 
 
-def host_of(text: str) -> str:
+def name_of(text: str) -> str:
     """Return a host as rules name it: in small letters, without the dot at its end."""
     return text.lower().rstrip(".")
 

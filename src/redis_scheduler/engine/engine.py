@@ -90,7 +90,7 @@ class Engine:
         async with asyncio.TaskGroup() as tasks:
 
             def begin(consumer: Consumer) -> None:
-                consumer.intake.hold()
+                consumer.intake.go_on_after_promotion()
                 tasks.create_task(consumer.timer.run(stop), name="timer")
                 tasks.create_task(consumer.reclaimer.run(stop), name="reclaimer")
                 tasks.create_task(consumer.trimmer.run(stop), name="trimmer")

@@ -87,7 +87,7 @@ class Intake:
             await self.take(claimed.rest)
         return len(claimed.claims) + len(claimed.rest)
 
-    def hold(self) -> None:
+    def go_on_after_promotion(self) -> None:
         """Claim and sweep nothing until a promotion has told whether all is paused."""
         self.may_go_on.clear()
 

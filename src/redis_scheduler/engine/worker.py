@@ -13,11 +13,11 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping
 
 from redis_scheduler.delivery.attempt import Deliverer
-from redis_scheduler.engine.asker import Asker
 from redis_scheduler.engine.ends import Ends
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.ring import Ring
+from redis_scheduler.engine.shard_limiter import ShardLimiter
 from redis_scheduler.engine.slots import Slots
 from redis_scheduler.task.acknowledgement import concluded
 from redis_scheduler.task.claim import Claim, Unsettled
@@ -47,7 +47,7 @@ class Worker:
         self._slots = slots
         self.outcomes = outcomes
         self._ends = Ends(policy, outcomes, timing, observer)
-        self.limiters: dict[int, Asker] = {}
+        self.limiters: dict[int, ShardLimiter] = {}
         """Those of each shard, which are asked before a claim begins that is under a limit."""
         self.ring = Ring(timing)
         """The shards that have more than they were given, and their turns."""
@@ -107,7 +107,7 @@ class Worker:
                 self._slots.add(claim, now)
         self.fill_slots()
 
-    def _limiter_on(self, shard: int) -> Asker | None:
+    def _limiter_on(self, shard: int) -> ShardLimiter | None:
         limiter = self.limiters.get(shard)
         return limiter if limiter is not None and limiter.is_on else None
 

@@ -15,7 +15,7 @@ from redis_scheduler.settings import Settings
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.token import FOREVER_MS, Token, digest_of, encode_token, new_id, new_text
-from redis_scheduler.store.tokens import TOKENS_MOST, Kept, Share, Tokens, Written, sum_of
+from redis_scheduler.store.tokens import TOKENS_MOST, KeptToken, Share, Tokens, Written, sum_of
 
 TRIES = 20
 """A change is tried so often, since others may change the token between its reading and its writing."""
@@ -119,7 +119,7 @@ async def _list(tokens: Tokens, elsewhere: Sequence[RedisClient]) -> bool:
     return True
 
 
-def _row(kept: Kept, waiting: Share) -> tuple[str, ...]:
+def _row(kept: KeptToken, waiting: Share) -> tuple[str, ...]:
     token, used = kept.token, rfc3339(kept.used_ms) if kept.used_ms else "never"
     shown_id = kept.id if kept.id.isprintable() else ascii(kept.id)
     if token is None:
@@ -154,7 +154,7 @@ async def _revoke(tokens: Tokens, token_id: str) -> bool:
 async def _rotate(tokens: Tokens, token_id: str, overlap_s: int) -> bool:
     text, now_ms = new_text(token_id), await _now_ms(tokens.client)
 
-    def rotated(kept: Kept) -> Token:
+    def rotated(kept: KeptToken) -> Token:
         if kept.token is None:
             raise SchedulerError(f"The token {token_id} cannot be read by this version: revoke it")
         return msgspec.structs.replace(
@@ -173,7 +173,7 @@ async def _rotate(tokens: Tokens, token_id: str, overlap_s: int) -> bool:
     return True
 
 
-async def _changed(tokens: Tokens, token_id: str, change: Callable[[Kept], Token | None]) -> Kept | None:
+async def _changed(tokens: Tokens, token_id: str, change: Callable[[KeptToken], Token | None]) -> KeptToken | None:
     """Change a token as it is kept; None, and a line that says so, if there is none."""
     for _ in range(TRIES):
         kept = next((one for one in await tokens.all() if one.id == token_id), None)

@@ -46,7 +46,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     request_id: str | UnsetType = UNSET
 
 
-class Entry(msgspec.Struct, frozen=True):
+class JournalEntry(msgspec.Struct, frozen=True):
     """A note as the journal has it: when, by Redis' clock (ms), and its number."""
 
     at_ms: int
@@ -77,7 +77,7 @@ class Journal:
         call = NOTE.bind(self._client.keys, id=secrets.token_hex(8), entry=entry, most=self._most)
         return await self._client.run(call, NUMBER)
 
-    async def page(self, limit: int, before: int | None) -> tuple[list[Entry], int | None]:
+    async def page(self, limit: int, before: int | None) -> tuple[list[JournalEntry], int | None]:
         """Return the newest entries, or those with numbers below one, the newest first; and the lowest number, if there
         are further ones below it."""
         if before is None:
@@ -110,7 +110,7 @@ def _number(entry_id: bytes) -> int:
     return int(entry_id.partition(b"-")[0])
 
 
-def _entry(entry_id: bytes, fields: Sequence[bytes]) -> Entry | None:
+def _entry(entry_id: bytes, fields: Sequence[bytes]) -> JournalEntry | None:
     """Return an entry; None for one that other hands have made."""
     said = dict(zip(fields[::2], fields[1::2], strict=False))
     try:
@@ -118,4 +118,4 @@ def _entry(entry_id: bytes, fields: Sequence[bytes]) -> Entry | None:
         at_ms = int(said[b"at"])
     except (KeyError, ValueError, msgspec.MsgspecError):
         return None
-    return Entry(at_ms, _number(entry_id), note) if 0 <= at_ms <= LAST_MS else None
+    return JournalEntry(at_ms, _number(entry_id), note) if 0 <= at_ms <= LAST_MS else None

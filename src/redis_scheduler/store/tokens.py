@@ -77,7 +77,7 @@ def sum_of(shares: Iterable[Share]) -> Share:
     return Share(sum(share.tasks for share in shares), sum(share.bytes for share in shares))
 
 
-class Kept(NamedTuple):
+class KeptToken(NamedTuple):
     """A token as Redis keeps it. `token`: None if this version cannot read it; `used_ms`: 0: never used."""
 
     id: str
@@ -156,12 +156,13 @@ class Tokens:
                 shares.append(Share(count - (size is not None), _ms(size if isinstance(size, bytes) else None)))
         return shares
 
-    async def all(self) -> list[Kept]:
+    async def all(self) -> list[KeptToken]:
         """Return every token, the oldest first."""
         kept = await self.client.command("HGETALL", self.client.keys.tokens, read=_pairs)
         used = await self.client.command("HGETALL", self.client.keys.token_uses, read=_pairs)
         found = [
-            Kept(name.decode(errors="replace"), raw, read_token(raw), _ms(used.get(name))) for name, raw in kept.items()
+            KeptToken(name.decode(errors="replace"), raw, read_token(raw), _ms(used.get(name)))
+            for name, raw in kept.items()
         ]
         return sorted(found, key=lambda one: (one.token.made if one.token else 0, one.id))
 

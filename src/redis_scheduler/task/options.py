@@ -30,13 +30,13 @@ ACK_LONGEST_S = 7 * 86_400
 
 LIMIT_KEY = r"\A[A-Za-z0-9][A-Za-z0-9._~:-]{0,127}\Z"
 
-TIMES_MOST = 100
+RETRY_TIMES_MOST = 100
 """Retries whose times a task may name one by one."""
 
 _Seconds = Annotated[int, Meta(ge=0, le=TEN_YEARS_S)] | Annotated[float, Meta(ge=0, le=TEN_YEARS_S)]
 _SecondsAbove0 = Annotated[int, Meta(gt=0, le=TEN_YEARS_S)] | Annotated[float, Meta(gt=0, le=TEN_YEARS_S)]
 _Share = Annotated[int, Meta(ge=0, le=1)] | Annotated[float, Meta(ge=0, le=1)]
-_Times = Annotated[tuple[_Seconds, ...], Meta(min_length=1, max_length=TIMES_MOST)]
+_Times = Annotated[tuple[_Seconds, ...], Meta(min_length=1, max_length=RETRY_TIMES_MOST)]
 _Statuses = Annotated[str, Meta(pattern=statuses.PATTERN, max_length=statuses.LENGTH_MOST)]
 _Timeout = Annotated[int, Meta(gt=0, le=TIMEOUT_LONGEST_S)] | Annotated[float, Meta(gt=0, le=TIMEOUT_LONGEST_S)]
 TRACEPARENT = r"\A(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z"
@@ -68,7 +68,7 @@ def _seconds(text: str) -> Meta:
 
 _SECONDS = f"must be 0, or a number of seconds from {SHORTEST_S} to {TEN_YEARS_S} (ten years)"
 _ABOVE_0 = f"must be a number of seconds from {SHORTEST_S} to {TEN_YEARS_S} (ten years)"
-_TIMES = f"must be an array of 1 to {TIMES_MOST} numbers of seconds, each 0 or from {SHORTEST_S} to {TEN_YEARS_S} (ten years)"
+_TIMES = f"must be an array of 1 to {RETRY_TIMES_MOST} numbers of seconds, each 0 or from {SHORTEST_S} to {TEN_YEARS_S} (ten years)"
 _AGAIN = f"must be a whole number from 0 to {RETRIES_MOST}"
 _RETRIES = f"must be a whole number from 0 to {RETRIES_MOST}, or -1 to retry for ever"
 _TIMEOUT = f"must be a number of seconds from {SHORTEST_S} to MAX_TIMEOUT, which is at most {TIMEOUT_LONGEST_S} (a day)"

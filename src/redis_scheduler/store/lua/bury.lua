@@ -23,7 +23,7 @@ for at = first, last, width do
   --- row
   if holds(queue, entries, failures, group, consumer, id, key, attempts) then
     -- Before what is taken out, since a foreign key may refuse it.
-    local placed = put(queue, 'ZADD', dead, now, key)
+    local placed = write_growing(queue, 'ZADD', dead, now, key)
     if type(placed) == 'table' then
       return placed
     end

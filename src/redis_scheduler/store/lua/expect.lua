@@ -22,8 +22,8 @@ for at = first, #ARGV, width do
     local count, mark, rest = parts_of(redis.call('HGET', failures, key))
     local is_answered = mark == '@' .. id .. '+' or mark == '@' .. id .. '-'
     -- Before what is taken out, since a foreign key may refuse it.
-    local placed = is_answered and put(queue, 'XADD', queue, '*', 'key', key)
-      or not is_answered and put(queue, 'ZADD', awaiting, due_ms, key)
+    local placed = is_answered and write_growing(queue, 'XADD', queue, '*', 'key', key)
+      or not is_answered and write_growing(queue, 'ZADD', awaiting, due_ms, key)
     if type(placed) == 'table' then
       return placed
     end

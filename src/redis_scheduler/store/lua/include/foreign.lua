@@ -2,7 +2,7 @@
 
 -- Makes a write that grows and that a foreign key may refuse, as `redis.pcall` does; for scripts that drain the queue.
 -- A full Redis refuses it only as a script's first write, so then it is made again, behind one that removes nothing.
-local function put(queue, ...)
+local function write_growing(queue, ...)
   local reply = redis.pcall(...)
   if type(reply) == 'table' and string.find(reply.err, 'OOM command not allowed', 1, true) then
     redis.pcall('XDEL', queue, '0-0')

@@ -6,7 +6,7 @@ from typing import Protocol
 from redis_scheduler.task.claim import Claim
 
 
-class Asker(Protocol):
+class ShardLimiter(Protocol):
     """Is asked before a claim begins that is under a limit; told when it has ended, and what it came to."""
 
     is_on: bool
