@@ -8,69 +8,37 @@ as many dead letters, of two errors, which have died in the last twenty days, an
 
 import argparse
 import asyncio
-import random
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a file
 
-from benchmarks import harness, report
-from redis_scheduler.process.process import process_name
+from benchmarks import harness, report, slow_log
+from benchmarks.bulk_tasks import DAY_S, DIED_DAYS, RARER, fill, fill_dead
+from benchmarks.others import ALONE_S, beside, marks_beside
 from redis_scheduler.settings import API
-from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.moves import Moved, Moves
-from redis_scheduler.store.new_task import NewTask
-from redis_scheduler.store.script import Script
-from redis_scheduler.task.failure import LastFailure, encode_failure
-from redis_scheduler.task.key import new_task_key
-from redis_scheduler.task.listing import listing_of
-from redis_scheduler.task.options import Options
-from redis_scheduler.task.record import record_tail
-from redis_scheduler.task.timing import DEFAULT
-from tests.support.names import KEYS
 from tests.support.service import Client
-
-DAY_S = 86_400
-TYPES, HOSTS, OWN_KEYS, LABELS, ERRORS = 10, 100, 10, 100, 10
-"""Of so many tasks one has each type, each host, a key of its own, each label, and the rarer error."""
-
-RARER, USUAL = "timed out", "answered 503"
-"""How dead letters died."""
-
-DIED_DAYS = 20
-"""They died in so many days, one as likely as the other."""
-
-NOTED_MS = 1
-"""Redis notes each command that takes longer."""
 
 CLIENTS = 4
 """So many do one thing to many at once, in one of the operations."""
 
-ALONE_S = 3.0
-"""For which others are timed alone, before each operation."""
-
 COUNTED_S = 3.0
 """For which an operation that only counts is sent again: of under a hundred requests of others p99 is the longest."""
 
-SLOW_MOST = 10_000
-"""So many commands are noted at most."""
+NOTED_MS = 1
+"""Redis notes each command that takes longer."""
 
 SLOW_SHOWN = 10
 """So many are kept of an operation: the longest."""
 
 MARK_REQUEST_MS = 1_200
-MARK_REDIS_MS = 5
-MARK_OTHERS_MS = 5
-"""So much longer than alone is p99 of others at most."""
+"""So long takes a request at most."""
 
 TIMES = {"due_after": "due", "due_before": "due", "died_before": "died"}
 """How the table shows these filters, without their times."""
@@ -147,84 +115,6 @@ def _time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-async def fill(redis: harness.Redis, count: int) -> None:
-    """Enter the tasks."""
-    chance = random.Random(0)
-
-    def task(number: int) -> NewTask:
-        ttl = round(DAY_S * (1 + chance.random()), 3)
-        key = f"own:{number}" if number % OWN_KEYS == 0 else new_task_key()
-        name = f"type{number % TYPES}"
-        webhook = f"http://host{number // TYPES % HOSTS}.example/orders/{number}"
-        data, options = b'{"order": "%08d", "status": "shipped"}' % number, Options(labels=_labels(number))
-        tail = record_tail(webhook, ttl, name, data, options)
-        return NewTask(key, round(1000 * ttl), tail, listing_of(name, options, None))
-
-    await harness.seed(redis.url, count, task)
-
-
-def _labels(number: int) -> dict[str, str]:
-    return {"order": str(number % LABELS)}
-
-
-async def fill_dead(redis: harness.Redis, count: int, now: float) -> None:
-    """Enter as many dead letters."""
-    chance = random.Random(0)
-
-    def letter(number: int) -> Moved:
-        name, options = f"type{number % TYPES}", Options(labels=_labels(number))
-        webhook = f"http://host{number // TYPES % HOSTS}.example/orders/{number}"
-        tail = record_tail(webhook, 1, name, b'{"order": "%08d"}' % number, options)
-        died_ms = round(1000 * (now - chance.random() * DIED_DAYS * DAY_S))
-        failure = encode_failure(LastFailure(RARER if number % ERRORS == 0 else USUAL, 30))
-        return Moved(new_task_key(), died_ms, tail, "dead", died_ms, b"1 " + failure, listing_of(name, options, None))
-
-    client = RedisClient(redis.url, harness.SEED_TIMEOUT_S, KEYS)
-    try:
-        moves = Moves(client, process_name())
-        for first in range(0, count, DEFAULT.batch_limit):
-            await moves.restore([letter(number) for number in range(first, min(first + DEFAULT.batch_limit, count))])
-    finally:
-        await client.aclose()
-
-
-async def others(client: Client, rate: int, ended: asyncio.Event) -> list[float]:
-    """Schedule, read and cancel a task in turn until the end, a request each time; return the ms that each took."""
-    taken_ms: list[float] = []
-    key = ""
-
-    async def send(number: int) -> None:
-        nonlocal key
-        one = f"/schedule/{key}"
-        body = {"webhook": "http://host.example/", "ttl": 3 * DAY_S, "data": {"order": number}}
-        method, path, sent = [("POST", "/schedule", body), ("GET", one, None), ("DELETE", one, None)][number % 3]
-        began = time.perf_counter()
-        status, answer = await client.call(method, path, json=sent)
-        taken_ms.append(1000 * (time.perf_counter() - began))
-        assert status == 200, answer
-        key = answer.get("key", key)
-
-    started, number = time.monotonic(), 0
-    # Another one ends with the last of three, so that none is left.
-    while not ended.is_set() or number % 3:
-        await asyncio.sleep(started + number / rate - time.monotonic())
-        await send(number)
-        number += 1
-    return taken_ms
-
-
-@asynccontextmanager
-async def beside(client: Client, rate: int, taken_ms: list[float]) -> AsyncIterator[None]:
-    """Have others send requests within the block; add what these took."""
-    ended = asyncio.Event()
-    load = asyncio.create_task(others(client, rate, ended))
-    try:
-        yield
-    finally:
-        ended.set()
-        taken_ms += await load
-
-
 async def counted(client: Client, operation: Operation) -> dict[str, Any]:
     """Count again until others have sent enough requests for a p99; return what the slowest time took and did."""
     until_s, found = time.monotonic() + COUNTED_S, [await work(client, operation)]
@@ -258,45 +148,12 @@ async def work(client: Client, operation: Operation) -> dict[str, Any]:
     }
 
 
-async def watch(redis: harness.Redis, over_ms: float = MARK_REDIS_MS) -> None:
-    """Have Redis note each command that holds it longer than the mark, or than so long."""
-    await redis.raw.config_set("slowlog-log-slower-than", round(1_000 * over_ms))
-    await redis.raw.config_set("slowlog-max-len", SLOW_MOST)
-
-
-async def held(redis: harness.Redis) -> list[float]:
-    """Return how long Redis was held by each command that it noted since the last time, in ms."""
-    return [ms for ms, _ in await slow(redis)]
-
-
-async def slow(redis: harness.Redis) -> list[tuple[float, str]]:
-    """Return the same with what held it: the name of a script, or of a command. The longest comes first."""
-    rows = await redis.raw.slowlog_get(SLOW_MOST)
-    await redis.raw.slowlog_reset()
-    return sorted(((row["duration"] / 1000, _named(row["command"])) for row in rows), reverse=True)
-
-
-def _named(command: bytes | str) -> str:
-    words = (command if isinstance(command, str) else command.decode(errors="replace")).split(maxsplit=3)
-    if words[:2] == ["EVAL", "--"]:  # a script that Redis does not know yet begins with its name
-        return words[2].removesuffix(":")
-    return next((name for name, sha in scripts().items() if words[1:2] == [sha]), words[0] if words else "")
-
-
-@cache
-def scripts() -> dict[str, str]:
-    """The name of each script, with its digest."""
-    files = resources.files("redis_scheduler.store").joinpath("lua").iterdir()
-    names = [file.name.removesuffix(".lua") for file in files if file.name.endswith(".lua")]
-    return {name: Script(name).sha for name in names}
-
-
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure each operation beside others; return what was found."""
     async with harness.redis_at(options.redis_url, folder) as redis:
         await fill(redis, options.tasks)
         await redis.settled()
-        await watch(redis, NOTED_MS)
+        await slow_log.watch(redis, NOTED_MS)
         async with harness.service(redis.url, folder, [API]) as service:
             alone_ms: list[float] = []
             rows = await timed(operations(time.time()), redis, service.client, options, alone_ms)
@@ -321,17 +178,17 @@ async def timed(
 ) -> list[dict[str, Any]]:
     """Measure operations one after another; add what others took alone before each."""
     rows = []
-    await held(redis)
+    await slow_log.held(redis)
     for operation in wanted:
         async with beside(client, options.rate, alone_ms):
             await asyncio.sleep(options.alone)
-        before, beside_ms = await held(redis), list[float]()
+        before, beside_ms = await slow_log.held(redis), list[float]()
         async with beside(client, options.rate, beside_ms):
             async with asyncio.TaskGroup() as tasks:
                 send = counted if operation.dry else work
                 asked = [tasks.create_task(send(client, operation)) for _ in range(operation.at_once)]
             found = max((one.result() for one in asked), key=lambda one: one["longest_ms"])
-        commands = await slow(redis)
+        commands = await slow_log.slow(redis)
         rows.append(
             {
                 "operation": operation.name,
@@ -353,16 +210,6 @@ def marks(found: dict[str, Any]) -> list[dict[str, Any]]:
     later_ms = max(row["others_ms"]["p99"] for row in rows) - found["alone_ms"]["p99"]
     longest = report.mark(f"the longest request <= {MARK_REQUEST_MS:,} ms", longest_ms, longest_ms <= MARK_REQUEST_MS)
     return [longest, *marks_beside(held_ms, later_ms)]
-
-
-def marks_beside(held_ms: float, later_ms: float) -> list[dict[str, Any]]:
-    """Return the marks of the command that held Redis longest, and of what p99 of others is above theirs alone."""
-    held = f"Redis held by one command <= {MARK_REDIS_MS} ms (0: none was noted)"
-    later = f"p99 of others <= {MARK_OTHERS_MS} ms above alone"
-    return [
-        report.mark(held, held_ms, held_ms <= MARK_REDIS_MS),
-        report.mark(later, round(later_ms, 2), later_ms <= MARK_OTHERS_MS),
-    ]
 
 
 def show(found: dict[str, Any]) -> None:

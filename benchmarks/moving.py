@@ -1,6 +1,6 @@
 """Moving: what do an export and an import of many tasks take, and what do others notice of them?
 
-The tasks of bulk.py wait in one Redis, and are exported beside its service. They are imported into another Redis,
+The tasks of bulk_tasks.py wait in one Redis, and are exported beside its service. They are imported into another Redis,
 beside a service there, and exported once more: both files must hold the same tasks. Meanwhile others schedule, read and
 cancel tasks at the service that is at work.
 """
@@ -21,7 +21,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a file
 
-from benchmarks import bulk, harness, report
+from benchmarks import bulk_tasks, harness, others, report, slow_log
 from redis_scheduler.settings import API
 
 LOOK_S = 0.05
@@ -62,17 +62,17 @@ async def beside_others(
 ) -> dict[str, Any]:
     """Run a command while others send requests; return what it took, and what theirs took then and alone."""
     alone_ms, beside_ms = list[float](), list[float]()
-    async with bulk.beside(service.client, options.rate, alone_ms):
+    async with others.beside(service.client, options.rate, alone_ms):
         await asyncio.sleep(options.alone)
-    await bulk.held(redis)
-    async with bulk.beside(service.client, options.rate, beside_ms):
+    await slow_log.held(redis)
+    async with others.beside(service.client, options.rate, beside_ms):
         found = await command(redis.url, *arguments)
     return {
         **found,
         "tasks_a_second": round(options.tasks / found["seconds"]),
         "alone_ms": report.spread(alone_ms),
         "others_ms": report.spread(beside_ms),
-        "redis_held_ms": await bulk.held(redis),
+        "redis_held_ms": await slow_log.held(redis),
     }
 
 
@@ -87,10 +87,10 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         harness.service(old.url, places[0], [API]) as old_service,
         harness.service(new.url, places[1], [API]) as new_service,
     ):
-        await bulk.fill(old, options.tasks)
+        await bulk_tasks.fill(old, options.tasks)
         for redis in (old, new):
             await redis.settled()
-            await bulk.watch(redis)
+            await slow_log.watch(redis, others.MARK_REDIS_MS)
         steps = {
             "export": await beside_others(old, old_service, options, "export", str(files[0])),
             "import": await beside_others(new, new_service, options, "import", str(files[0])),
@@ -113,7 +113,7 @@ def marks(steps: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the marks: of what held Redis longest, and of others beside the worst step."""
     held_ms = max((one["redis_held_ms"][0] for one in steps.values() if one["redis_held_ms"]), default=0.0)
     later_ms = max(one["others_ms"]["p99"] - one["alone_ms"]["p99"] for one in steps.values())
-    return bulk.marks_beside(held_ms, later_ms)
+    return others.marks_beside(held_ms, later_ms)
 
 
 def show(found: dict[str, Any]) -> None:
@@ -134,7 +134,7 @@ def main() -> None:
     parser = harness.parser(__doc__, "moving")
     parser.add_argument("--tasks", type=harness.positive, default=100_000, help="that move")
     parser.add_argument("--rate", type=harness.positive, default=100, help="requests of others a second")
-    parser.add_argument("--alone", type=float, default=bulk.ALONE_S, help="seconds of others alone before each step")
+    parser.add_argument("--alone", type=float, default=others.ALONE_S, help="seconds of others alone before each step")
     options = parser.parse_args()
     harness.run(options, measure, show, 120 + options.tasks / 500)
 
