@@ -21,6 +21,9 @@ PICTURES = ROOT / "browser-pictures"
 LOOKS: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 1280), ("dark", 1280), ("light", 390))
 """Colours and width."""
 
+WIDE = pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
+WIDE_AND_NARROW = pytest.mark.parametrize("look", [("light", 1280), ("light", 390)], ids=["wide", "phone"])
+
 AXE = next(Path(axe_playwright_python.__file__).parent.rglob("axe.min.js")).read_text()
 
 
@@ -84,8 +87,13 @@ class Eyes:
     async def see(self, path: str) -> None:
         await self.page.goto(self.url + path)
 
+    async def press(self, *keys: str) -> None:
+        """Press keys one after another."""
+        for key in keys:
+            await self.page.keyboard.press(key)
+
     async def violations(self) -> list[str]:
-        """What axe finds on the page read anew. It is run outside of the page's policy, which would let it not."""
+        """What axe finds on the page read anew. It is run outside of the page's policy, which would not let it."""
         session = await self.page.context.new_cdp_session(self.page)
         await session.send("Page.setBypassCSP", {"enabled": True})
         await self.page.reload()

@@ -3,10 +3,10 @@ is closed gives it back to what opened it."""
 
 import pytest
 
-from tests.browser.conftest import Eyes
+from tests.browser.conftest import WIDE, Eyes
 from tests.support.service import Client
 
-pytestmark = pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
+pytestmark = WIDE
 
 NOWHERE = "http://127.0.0.1:9/"
 FOCUS = "document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"
@@ -15,11 +15,6 @@ HOSTS = ("a.example:80", "b.example:80", "c.example:80")
 
 async def focus(eyes: Eyes, selector: str) -> None:
     await eyes.page.focus(selector)
-
-
-async def press(eyes: Eyes, *keys: str) -> None:
-    for key in keys:
-        await eyes.page.keyboard.press(key)
 
 
 async def focused(eyes: Eyes) -> str:
@@ -32,10 +27,10 @@ async def test_a_button_of_a_host_keeps_the_focus_where_the_host_comes_to_stand(
         await service.call("PUT", f"/hosts/{host}", json={"concurrency": 2})
     await eyes.see("/ui/hosts")
     await focus(eyes, f"[aria-label='Pause {HOSTS[2]}']")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await eyes.page.wait_for_selector(f"[aria-label='Resume {HOSTS[2]}']")
     assert await focused(eyes) == f"Resume {HOSTS[2]}"
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await eyes.page.wait_for_selector(f"[aria-label='Pause {HOSTS[2]}']")
     assert await focused(eyes) == f"Pause {HOSTS[2]}"
     paused = [(await service.call("GET", f"/hosts/{host}"))[1]["data"]["paused"] for host in HOSTS]
@@ -48,7 +43,7 @@ async def test_a_host_that_is_forgotten_leaves_the_focus_to_the_next(eyes: Eyes,
     await eyes.see("/ui/hosts")
     for gone in (0, 2):
         await focus(eyes, f"[aria-label='Forget {HOSTS[gone]}']")
-        await press(eyes, "Enter")
+        await eyes.press("Enter")
         await eyes.page.wait_for_selector(f"[aria-label='Forget {HOSTS[gone]}']", state="detached")
         assert await focused(eyes) == HOSTS[1]
 
@@ -77,11 +72,11 @@ async def test_a_button_of_a_task_never_becomes_another_that_has_the_focus(eyes:
     await eyes.see("/ui/task/paused")
     await focus(eyes, "#part-task button >> text=Resume")
     for name in ("Pause", "Resume", "Pause"):
-        await press(eyes, "Enter")
+        await eyes.press("Enter")
         await page.wait_for_selector(f"#part-task button >> text={name}")
         assert await focused(eyes) == name
     await focus(eyes, "#part-task button >> text=Run")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#part-task button >> text=Replay", timeout=20_000)  # nobody answers, so it died
     assert await page.evaluate("document.activeElement.id") == "main"
 
@@ -108,15 +103,15 @@ async def test_what_is_not_done_to_many_gives_the_focus_back(way: str, eyes: Eye
     page = eyes.page
     await eyes.see("/ui/tasks?state=scheduled")
     await focus(eyes, "button >> text=Run all of these")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#many >> text=Run")
     assert await page.evaluate("document.activeElement.id") == "many"
-    await press(eyes, "Tab")
+    await eyes.press("Tab")
     assert await page.evaluate("document.activeElement.name") == "minutes"
     if way == "Escape":
-        await press(eyes, "Escape")
+        await eyes.press("Escape")
     else:
-        await press(eyes, "Tab", "Tab", "Enter")
+        await eyes.press("Tab", "Tab", "Enter")
     await page.wait_for_selector("#many form", state="detached")
     assert await focused(eyes) == "Run all of these"
 
@@ -125,12 +120,12 @@ async def test_what_was_done_to_many_is_where_the_focus_is(eyes: Eyes) -> None:
     page = eyes.page
     await eyes.see("/ui/dead")
     await focus(eyes, "#part-groups button >> text=Replay all")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#many >> text=Replay 1 task?")
-    await press(eyes, "Tab", "Tab", "Enter")
+    await eyes.press("Tab", "Tab", "Enter")
     await page.wait_for_selector("#many >> text=1 done")
     assert await page.evaluate("document.activeElement.id") == "many"
-    await press(eyes, "Escape")
+    await eyes.press("Escape")
     assert await page.inner_text("#many") == ""
     assert await page.evaluate("document.activeElement !== document.body")
 
@@ -139,18 +134,18 @@ async def test_what_was_done_to_many_is_where_the_focus_is(eyes: Eyes) -> None:
 async def test_a_letter_that_is_closed_gives_the_focus_back(way: str, eyes: Eyes) -> None:
     page = eyes.page
     await eyes.see("/ui/dead")
-    await press(eyes, "j", "Enter")
+    await eyes.press("j", "Enter")
     await page.wait_for_selector("#letter h2")
     await focus(eyes, "#letter button >> text=Delete")
     if way == "Escape":
-        await press(eyes, "Escape")
+        await eyes.press("Escape")
     else:
-        await press(eyes, "Tab", "Enter")
+        await eyes.press("Tab", "Enter")
     await page.wait_for_selector("#letter h2", state="detached")
     assert await focused(eyes) == "dead"
     await eyes.see("/ui/dead?letter=dead")
     await focus(eyes, "#letter button >> text=Close")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     assert await focused(eyes) == "dead"
 
 
@@ -209,10 +204,10 @@ async def test_hosts_are_gone_through_by_keys(eyes: Eyes, service: Client) -> No
     await eyes.see("/ui/hosts")
     found = []
     for _ in range(9):
-        await press(eyes, "j")
+        await eyes.press("j")
         found.append(await focused(eyes))
     assert [one for one in found if one in HOSTS][:3] == list(HOSTS)
-    await press(eyes, "k")
+    await eyes.press("k")
     assert await focused(eyes) == HOSTS[1]
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await eyes.page.wait_for_url("**/ui/tasks?host=b.example*")

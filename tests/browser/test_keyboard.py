@@ -7,11 +7,11 @@ from itertools import pairwise
 import pytest
 from playwright.async_api import Dialog, Route
 
-from tests.browser.conftest import Eyes
+from tests.browser.conftest import WIDE, Eyes
 from tests.support.service import Client
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
+pytestmark = WIDE
 
 STOPS = 80
 """A page has fewer places for the focus up to what is looked for."""
@@ -26,7 +26,7 @@ async def tab_to(eyes: Eyes, name: str) -> None:
     """Press Tab until the focus is on what has such a name, and hold that it has a name and is seen at each stop."""
     found = []
     for _ in range(STOPS):
-        await eyes.page.keyboard.press("Tab")
+        await eyes.press("Tab")
         stop = await eyes.page.evaluate(STOP)
         found.append(" ".join(stop["name"].split()))
         assert found[-1], "each stop has a name"
@@ -39,63 +39,58 @@ async def tab_to(eyes: Eyes, name: str) -> None:
 async def write(eyes: Eyes, name: str, text: str) -> None:
     """Write into the field that comes next of this name, in place of what is there."""
     await tab_to(eyes, name)
-    await eyes.page.keyboard.press("Control+A")
+    await eyes.press("Control+A")
     await eyes.page.keyboard.type(text)
-
-
-async def press(eyes: Eyes, *keys: str) -> None:
-    for key in keys:
-        await eyes.page.keyboard.press(key)
 
 
 async def test_a_task_is_tried_and_seen_to_arrive(eyes: Eyes) -> None:
     page = eyes.page
-    await press(eyes, "g", "y")
+    await eyes.press("g", "y")
     await page.wait_for_url("**/ui/try")
-    await press(eyes, "Tab", "Enter")  # to the content
+    await eyes.press("Tab", "Enter")  # to the content
     await write(eyes, "In so many seconds", "0")
     await write(eyes, "Data: any JSON", '{"hello": "keys"}')
     await write(eyes, "More fields", '{"method": "PUT"}')
     await tab_to(eyes, "Schedule it")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#said >> text=is scheduled")
     await page.wait_for_selector(".arrival >> text=keys", timeout=20_000)
     await tab_to(eyes, (await page.inner_text(".arrival a"))[:10])
     await tab_to(eyes, str(len(await page.locator(".arrival dt").all())))
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     assert "content-type" in (await page.inner_text(".arrival details")).lower()
-    await press(eyes, "Shift+Tab", "Enter")
+    await eyes.press("Shift+Tab", "Enter")
     await page.wait_for_url("**/ui/task/*")
     assert eyes.complaints == []
 
 
 async def test_a_host_gets_a_limit_is_paused_and_forgotten(eyes: Eyes, service: Client) -> None:
     page, host = eyes.page, "mail.example:443"
-    await press(eyes, "g", "h")
+    await eyes.press("g", "h")
     await page.wait_for_url("**/ui/hosts")
-    await press(eyes, "Tab", "Enter")
+    await eyes.press("Tab", "Enter")
     await write(eyes, "host with port", host)
     await write(eyes, "at once", "4")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#said >> text=is set")
     await page.wait_for_selector("[id^=host-mail] >> text=4 at once")
     await page.focus("#main")
     await tab_to(eyes, f"Set the limit of {host}")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_url("**/ui/hosts?**")
     assert await page.input_value(".filters [name=host]") == host
     await write(eyes, "attempts", "50")
     await tab_to(eyes, "Set")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("[id^=host-mail] >> text=50")
     await page.focus("#main")
     await tab_to(eyes, f"Pause {host}")
     for verb, follows in (("Pause", "Resume"), ("Resume", "Pause")):
-        await press(eyes, "Enter")
+        await eyes.press("Enter")
         await page.wait_for_selector(f"[aria-label='{follows} {host}']")
         assert (await service.call("GET", f"/hosts/{host}"))[1]["data"]["paused"] == (verb == "Pause")
     await tab_to(eyes, f"Forget {host}")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("[id^=host-mail]", state="detached")
     assert eyes.complaints == []
 
@@ -109,28 +104,28 @@ async def test_a_series_is_run_paused_and_deleted(eyes: Eyes, service: Client) -
         await dialog.accept()
 
     page.on("dialog", agree)
-    await press(eyes, "g", "e")
+    await eyes.press("g", "e")
     await page.wait_for_url("**/ui/repeating")
-    await press(eyes, "j")
+    await eyes.press("j")
     await tab_to(eyes, "then")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     assert await page.locator("[id=then-series] li").first.is_visible()
     await tab_to(eyes, "Run now series")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#said >> text=series is due now")
     # While it fires there is nothing to pause.
     await page.wait_for_selector(
         "#row-series:has([data-label=made]:text('1')):has([aria-label='Pause series'])", timeout=20_000
     )
-    await press(eyes, "j")
+    await eyes.press("j")
     await tab_to(eyes, "Pause series")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("[aria-label='Resume series']")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("[aria-label='Pause series']")
     assert await page.locator("[id=then-series] li").first.is_visible(), "what was opened stays open"
     await tab_to(eyes, "Delete series")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#row-series", state="detached")
     assert questions == ["Delete this series? What it made goes on."]
     assert (await service.call("GET", "/schedule/series"))[1]["data"]["info"]["state"] == "cancelled"
@@ -139,11 +134,11 @@ async def test_a_series_is_run_paused_and_deleted(eyes: Eyes, service: Client) -
 
 async def test_all_tasks_are_looked_at(eyes: Eyes) -> None:
     page = eyes.page
-    await press(eyes, "g", "s")
+    await eyes.press("g", "s")
     await page.wait_for_url("**/ui/system")
-    await press(eyes, "Tab", "Enter")
+    await eyes.press("Tab", "Enter")
     await tab_to(eyes, "Look at all tasks")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#part-system >> text=nothing is wrong", timeout=30_000)
     assert await page.evaluate("document.activeElement.textContent") == "Look at all tasks"
     assert eyes.complaints == []
@@ -170,13 +165,13 @@ async def test_a_bar_shows_how_far_it_is_with_many(eyes: Eyes, service: Client) 
     await eyes.see("/ui/tasks?label=batch%3D1")
     await page.evaluate(BARS)
     await tab_to(eyes, "Pause all of these")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#many >> text=Counting what to pause")
     await page.wait_for_selector(f"#many >> text=Pause {many:,} tasks?", timeout=60_000)
     await write(eyes, f"Type {many}", str(many))
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#many progress")
-    await press(eyes, "Escape")  # which ends nothing that is under way
+    await eyes.press("Escape")  # which ends nothing that is under way
     await page.wait_for_selector(f"#many >> text=Pause: {many:,} done", timeout=60_000)
     bars = [bar for bar in await page.evaluate("bars") if "Counting" not in bar[2]]
     assert len(bars) > 1
@@ -200,7 +195,7 @@ async def test_counting_many_is_ended(way: str, eyes: Eyes, service: Client) -> 
     await eyes.see("/ui/tasks?label=batch%3D1")
     await page.route("**/ui/many/run", take_long)
     await tab_to(eyes, "Run all of these")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#many >> text=Counting what to run")
     await tab_to(eyes, "That is enough")
     async with page.expect_response("**/ui/many/run"):
@@ -209,7 +204,7 @@ async def test_counting_many_is_ended(way: str, eyes: Eyes, service: Client) -> 
     assert await page.evaluate("document.activeElement.textContent") == "That is enough"
     if way == "Leave it":
         await tab_to(eyes, way)
-    await press(eyes, "Escape" if way == "Escape" else "Enter")
+    await eyes.press("Escape" if way == "Escape" else "Enter")
     if way == "That is enough":
         await page.wait_for_selector("#many >> text=Run at least")
         assert await page.locator("#many [name=minutes]").count() == 0, "by how many to divide them is not known"
@@ -229,11 +224,11 @@ async def test_many_are_spread_over_minutes(eyes: Eyes, service: Client) -> None
     assert (await service.call("POST", "/schedules", json={"tasks": tasks}))[0] == 200
     await eyes.see("/ui/tasks?label=batch%3D1")
     await tab_to(eyes, "Run all of these")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#many >> text=Run 60 tasks?")
     await write(eyes, "Spread over minutes", str(minutes))
     await tab_to(eyes, "Run")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#many >> text=Run: 60 done")
     status, found = await service.call("GET", "/schedules?label=batch%3D1&limit=100")
     assert status == 200
@@ -256,14 +251,14 @@ async def test_letters_are_spread_over_minutes(eyes: Eyes, service: Client) -> N
     await eyes.see("/ui/dead")
     await page.wait_for_selector("#part-groups >> text=6")
     await tab_to(eyes, "Replay all 6")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#many >> text=Replay 6 tasks?")
     await write(eyes, "Spread over minutes", "60")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#many >> text=from 0.02 to 10 (one task in 100 seconds is the slowest), or empty")
-    await press(eyes, "Control+A")
+    await eyes.press("Control+A")
     await page.keyboard.type("10")
-    await press(eyes, "Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#many >> text=Replay: 6 done")
     found = (await service.call("GET", "/schedules?host=127.0.0.1:9&limit=100"))[1]["data"]
     due = sorted(

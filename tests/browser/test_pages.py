@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.browser.conftest import Eyes, browsing
+from tests.browser.conftest import WIDE, WIDE_AND_NARROW, Eyes, browsing
 from tests.support.service import Client
 
 PAGES = (
@@ -46,38 +46,36 @@ async def test_each_page_is_clean(eyes: Eyes, look: tuple[str, int]) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
+@WIDE
 async def test_the_keyboard_is_enough(eyes: Eyes) -> None:
     page = eyes.page
-    await page.keyboard.press("t")
+    await eyes.press("t")
     await page.wait_for_url("**/ui/tasks")
-    await page.keyboard.press("j")
-    await page.keyboard.press("j")
+    await eyes.press("j", "j")
     second = await page.evaluate("document.activeElement.textContent")
-    await page.keyboard.press("k")
+    await eyes.press("k")
     first = await page.evaluate("document.activeElement.textContent")
     assert first != second
-    await page.keyboard.press("Enter")
+    await eyes.press("Enter")
     await page.wait_for_url(f"**/ui/task/{first}")
-    await page.keyboard.press("/")
+    await eyes.press("/")
     await page.keyboard.type("order:17")
-    await page.keyboard.press("Enter")
+    await eyes.press("Enter")
     await page.wait_for_url("**/ui/task/order:17")
-    await page.keyboard.press("?")
+    await eyes.press("?")
     assert await page.is_visible("#keys")
-    await page.keyboard.press("Escape")
+    await eyes.press("Escape")
     assert not await page.is_visible("#keys")
     async with page.expect_request("**/ui/part/task?*", timeout=1_500):  # before it is read by itself
-        await page.keyboard.press("r")
+        await eyes.press("r")
     places = {"d": "dead", "e": "repeating", "h": "hosts", "s": "system", "y": "try", "a": "reference", "o": ""}
     for key, place in places.items():
-        await page.keyboard.press("g")
-        await page.keyboard.press(key)
+        await eyes.press("g", key)
         await page.wait_for_url(f"**/ui/{place}")
     assert eyes.complaints == []
 
 
-@pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
+@WIDE
 async def test_a_newcomer_sees_a_delivery_arrive(eyes: Eyes) -> None:
     page = eyes.page
     await eyes.see("/ui/try")
@@ -90,7 +88,7 @@ async def test_a_newcomer_sees_a_delivery_arrive(eyes: Eyes) -> None:
     assert eyes.complaints == []
 
 
-@pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
+@WIDE
 async def test_buttons_work_in_a_browser(eyes: Eyes) -> None:
     page = eyes.page
     await eyes.see("/ui/task/order:17")
@@ -103,21 +101,20 @@ async def test_buttons_work_in_a_browser(eyes: Eyes) -> None:
     assert eyes.complaints == []
 
 
-@pytest.mark.parametrize("look", [("light", 1280), ("light", 390)], ids=["wide", "phone"])
+@WIDE_AND_NARROW
 async def test_a_letter_opens_beside_the_list_by_the_keyboard(eyes: Eyes) -> None:
     page = eyes.page
     await eyes.see("/ui/dead")
     width = "document.querySelector('#part-dead').clientWidth / document.querySelector('main').clientWidth"
     assert await page.evaluate(width) > 0.9, "the list has the page to itself"
-    await page.keyboard.press("j")
-    await page.keyboard.press("Enter")
+    await eyes.press("j", "Enter")
     await page.wait_for_selector("#letter >> text=attempt 1:")
     assert (await page.evaluate(width) > 0.9) == await page.evaluate("innerWidth < 1024")
     assert "<b>dead</b>" in await page.inner_text("#letter")
     assert await page.evaluate("document.activeElement.closest('#part-dead') !== null"), "the list has the focus"
-    await page.keyboard.press("Escape")
+    await eyes.press("Escape")
     await page.wait_for_selector("#letter h2", state="detached")
-    await page.keyboard.press("Enter")
+    await eyes.press("Enter")
     await page.wait_for_selector("#letter >> text=attempt 1:")
     await page.fill("#letter input[name=ttl]", "900")
     await page.click("#letter button >> text=Replay")
@@ -137,7 +134,7 @@ COVERED = """([selector, reach]) => [...document.querySelectorAll(selector)].fil
 """Of elements those over which something else is, or that are not to be seen, where they have been scrolled to."""
 
 
-@pytest.mark.parametrize("look", [("light", 1280), ("light", 390)], ids=["wide", "phone"])
+@WIDE_AND_NARROW
 async def test_a_letter_that_is_open_covers_nothing(eyes: Eyes, service: Client) -> None:
     page = eyes.page
     for number in range(12):
@@ -156,7 +153,7 @@ async def test_a_letter_that_is_open_covers_nothing(eyes: Eyes, service: Client)
     assert eyes.complaints == []
 
 
-@pytest.mark.parametrize("look", [("light", 1280), ("light", 390)], ids=["wide", "phone"])
+@WIDE_AND_NARROW
 async def test_an_operation_is_tried_in_the_reference(eyes: Eyes) -> None:
     page = eyes.page
     await eyes.see("/ui/reference")
@@ -168,7 +165,7 @@ async def test_an_operation_is_tried_in_the_reference(eyes: Eyes) -> None:
     assert eyes.complaints == []
 
 
-@pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
+@WIDE
 async def test_a_button_looks_at_all_tasks(eyes: Eyes) -> None:
     page = eyes.page
     await eyes.see("/ui/system")
@@ -177,7 +174,7 @@ async def test_a_button_looks_at_all_tasks(eyes: Eyes) -> None:
     assert eyes.complaints == []
 
 
-@pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
+@WIDE
 async def test_a_hidden_tab_asks_for_nothing(eyes: Eyes) -> None:
     page = eyes.page
     asked: list[str] = []
@@ -192,13 +189,13 @@ async def test_a_hidden_tab_asks_for_nothing(eyes: Eyes) -> None:
     assert asked == []
 
 
-@pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
+@WIDE
 async def test_a_mark_stays_with_its_task(eyes: Eyes, service: Client) -> None:
     page = eyes.page
     await eyes.see("/ui/tasks")
     for _ in range(3):
-        await page.keyboard.press("j")
-    await page.keyboard.press("x")
+        await eyes.press("j")
+    await eyes.press("x")
     marked = await page.eval_on_selector_all("table.rows input:checked", "found => found.map(one => one.value)")
     assert len(marked) == 1
     first = await page.get_attribute("table.rows input >> nth=0", "value")
@@ -213,7 +210,7 @@ async def test_a_mark_stays_with_its_task(eyes: Eyes, service: Client) -> None:
     assert (await service.call("GET", f"/schedule/{marked[0]}"))[1]["data"]["info"]["state"] == "paused"
 
 
-@pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
+@WIDE
 async def test_axe_finds_what_is_wrong(eyes: Eyes) -> None:
     await eyes.see("/ui/tasks")
     await eyes.page.route("**/ui/hosts", lambda route: route.fulfill(body="<html><img src=x></html>"))
@@ -234,19 +231,19 @@ async def test_times_of_a_series_are_shown_as_they_are_here(zone: str, service: 
         assert eyes.complaints == []
 
 
-@pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
+@WIDE
 async def test_a_key_to_go_somewhere_counts_for_two_seconds(eyes: Eyes) -> None:
     page = eyes.page
     await page.clock.install()
     await eyes.see("/ui/tasks")
-    await page.keyboard.press("g")
+    await eyes.press("g")
     await page.clock.fast_forward(2_100)
-    await page.keyboard.press("d")
-    await page.keyboard.press("?")  # had it gone, this would be another page's
+    await eyes.press("d")
+    await eyes.press("?")  # had it gone, this would be another page's
     assert await page.is_visible("#keys")
-    await page.keyboard.press("Escape")
+    await eyes.press("Escape")
     assert page.url.endswith("/ui/tasks")
-    await page.keyboard.press("g")
+    await eyes.press("g")
     await page.clock.fast_forward(1_500)
-    await page.keyboard.press("d")
+    await eyes.press("d")
     await page.wait_for_url("**/ui/dead")

@@ -67,7 +67,7 @@ async def test_a_page_looks_on_by_itself_until_the_end_and_is_then_still(eyes: E
     await eyes.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     await eyes.page.wait_for_timeout(500)
     assert eyes.asked == []
-    await eyes.page.keyboard.press("r")
+    await eyes.press("r")
     await eyes.page.wait_for_selector("#part-tasks >> text=Looking:")
     await eyes.page.wait_for_selector("#part-tasks >> text=that is all")
     assert await eyes.page.locator("#part-tasks tbody tr[id^=row-]").count() == TASKS // WANTED_EACH

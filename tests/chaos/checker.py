@@ -17,7 +17,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,12 @@ class Checker:
         if outcome.is_acknowledged:
             outcome.key = answer["key"]
             outcome.due_at = datetime.fromisoformat(answer["due"]).timestamp() - self.clock_ahead_s
+
+    def learn_all(self, sent: Sequence[tuple[Sent, dict[str, Any]]], status: int, answer: dict[str, Any]) -> None:
+        """Keep what the answer told of each task of a batch."""
+        for (outcome, _), told in zip(sent, answer["tasks"], strict=True):
+            outcome.status = status
+            self.learn(outcome, told)
 
     async def put(self, api: Process, key: str, ttl: float, before: Sent | None = None) -> Sent:
         """Put a task under a key, in the place of the one that was put there before, until the answer is known."""

@@ -99,9 +99,7 @@ async def test_a_batch_that_is_sent_again_is_scheduled_once(
             while answer is None:
                 again += 1
                 answer = await client.call("/schedules", body, key, kills=again % 4 > 0)
-            for (task, _), told in zip(sent, answer["tasks"], strict=True):
-                task.status = 200
-                checker.learn(task, told)
+            checker.learn_all(sent, 200, answer)
             before = answer["tasks"]
             assert (await client.call("/schedules", body, key))["tasks"] == before
     await checker.drained()
@@ -119,9 +117,7 @@ async def fill(checker: Checker, client: Caller, count: int, type_name: str, **f
     for _ in range(0, count, BATCH):
         sent = [checker.next(**fields) for _ in range(BATCH)]
         answer = await client.call(f"/schedules?type={type_name}", {"tasks": [body for _, body in sent]})
-        for (task, _), told in zip(sent, answer["tasks"], strict=True):
-            task.status = 200
-            checker.learn(task, told)
+        checker.learn_all(sent, 200, answer)
 
 
 async def do_to_all(client: Caller, path: str, filters: str, count: int) -> int:

@@ -37,9 +37,7 @@ async def test_workers_killed_while_tokens_take_turns_lose_nothing(
             for _ in range(0, share, BATCH):
                 sent = [checker.next(ttl=max(0.001, due_at - time.time())) for _ in range(BATCH)]
                 status, answer = await client.call("POST", "/schedules", json={"tasks": [body for _, body in sent]})
-                for (outcome, _), told in zip(sent, answer["tasks"], strict=True):
-                    outcome.status = status
-                    checker.learn(outcome, told)
+                checker.learn_all(sent, status, answer)
 
     # Half of all is one token's.
     await asyncio.gather(*(fill(token, count // 2 if token is tokens[0] else count // 6) for token in tokens))
