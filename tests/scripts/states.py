@@ -321,25 +321,19 @@ async def ask(raw: redis.asyncio.Redis, *arguments: str | bytes | int) -> Any:
 async def state_of(raw: redis.asyncio.Redis, key: str) -> State:
     """Where the key stands; it must be one place, and its record must be there."""
     record, failure, entry_id = [await ask(raw, "HGET", at, key) for at in (KEYS.tasks, KEYS.failures, KEYS.entries)]
-    places = (KEYS.due, KEYS.dead, KEYS.paused, KEYS.awaiting, KEYS.held)
-    *scores, line = [await ask(raw, "ZSCORE", at, key) for at in places]
-    is_due, is_dead, is_paused, is_awaiting, is_held = [score is not None for score in (*scores, line)]
-    assert is_due + is_dead + is_paused + is_awaiting + is_held + (entry_id is not None) == (record is not None), (
-        "must stand in one place"
-    )
+    places = {"due": KEYS.due, "dead": KEYS.dead, "paused": KEYS.paused, "awaiting": KEYS.awaiting, "held": KEYS.held}
+    scores = {place: await ask(raw, "ZSCORE", at, key) for place, at in places.items()}
+    stands = [place for place, score in scores.items() if score is not None]
+    assert len(stands) + (entry_id is not None) == (record is not None), "must stand in one place"
     attempts = read_attempts(failure)[0]
     if record is None:
         return State("missing", attempts)
-    if is_due:
-        return State("deferred" if attempts else "due", attempts)
-    if is_dead:
-        return State("dead", attempts)
-    if is_paused:
-        return State("paused", attempts)
-    if is_awaiting:
-        return State("awaiting", attempts)
-    if is_held:
-        return State("in turn" if float(line) < 0 else "held", attempts)
+    if stands == ["due"] and attempts:
+        return State("deferred", attempts)
+    if stands == ["held"] and float(scores["held"]) < 0:
+        return State("in turn", attempts)
+    if stands:
+        return State(stands[0], attempts)
     row = await _pending_row(raw, entry_id)
     if row is None:
         return State("queued", attempts)

@@ -34,22 +34,15 @@ TIMEOUT_S = 5.0
 
 
 @contextlib.asynccontextmanager
-async def redis_of(settings: Settings, may_be_new: bool = False) -> AsyncIterator[RedisClient]:
-    """Give a client of the first shard in REDIS_URL, or in the private Redis of DATA_DIR, which runs for as long where
-    it does not.
-
-    With `may_be_new` the folder may be empty. Raises SettingsError, StartError, StoreUnavailable or StoreFull.
-    """
-    async with all_shards_of(settings, may_be_new) as (clients, _):
-        yield clients[0]
-
-
-@contextlib.asynccontextmanager
 async def all_shards_of(
     settings: Settings, may_be_new: bool = False
 ) -> AsyncIterator[tuple[list[RedisClient], Generations]]:
-    """Give a client of each shard that may hold tasks, as `redis_of` gives one of the first, and how many there are
-    and were. An error of one of several shards names it."""
+    """Give a client of each shard that may hold tasks, and how many there are and were. The shards are those of
+    REDIS_URL, or the private Redis of DATA_DIR, which runs for as long where it does not.
+
+    With `may_be_new` the folder may be empty. Raises SettingsError, StartError, StoreUnavailable or StoreFull; an error
+    of one of several shards names it.
+    """
     # The error says in one line what modules would log on the way.
     logging.disable(logging.WARNING)
     shards, keys_at, serving = shard_count_of(settings), keys_of(settings), functools.partial(_serving, may_be_new)
