@@ -6,6 +6,7 @@ import redis.asyncio
 
 from redis_scheduler.store import keys
 from redis_scheduler.store.written import OnceTask
+from redis_scheduler.task.listing import Listing
 from tests.scripts import states
 from tests.scripts.states import (
     AWAITING,
@@ -32,6 +33,9 @@ Found = dict[str, set[str]]
 Seed = Callable[[Store, Redis], Awaitable[tuple[Found, str, State]]]
 """Makes a fault; answers what is to be found, a task's key, and where that is to stand after the repair."""
 
+Typed = Callable[[Store, Listing], Awaitable[Task]]
+"""Makes a task of a type."""
+
 SEEDS: dict[str, Seed] = {}
 
 
@@ -40,37 +44,52 @@ def seed(function: Seed) -> Seed:
     return function
 
 
-async def _gone(raw: Redis, task: Task, place: str, then: State) -> tuple[Found, str, State]:
-    """Take a task out of the only place that it stands in."""
-    await ask(raw, "ZREM", place, task.key)
-    return {"nowhere": {task.key}}, task.key, then
+GONE: dict[str, tuple[Typed, Listing, str, State]] = {
+    "gone from due": (states.in_due, "mail", KEYS.due, DUE),
+    "gone from due after a failure": (states.deferred, None, KEYS.due, DEFERRED),
+    "gone from dead": (states.dead, None, KEYS.dead, DEFERRED),
+    "gone from paused": (states.paused_retry, None, KEYS.paused, DEFERRED),
+    "gone from awaiting": (states.awaiting_retry, None, KEYS.awaiting, DEFERRED),
+    "gone from its line": (states.in_turn, None, KEYS.held, DUE),
+    "gone from held": (states.held, None, KEYS.held, DUE),
+}
+"""A task that is taken out of the only place that it stands in, and where it is to stand then."""
+
+ALSO_IN: dict[str, tuple[Typed, Listing, str, State]] = {
+    "in due and in delivery": (states.in_delivery, "mail", KEYS.due, IN_DELIVERY),
+    "in the queue and dead": (states.queued, None, KEYS.dead, QUEUED),
+    "in due and paused": (states.paused, "mail", KEYS.due, DUE),
+    "in turn and paused": (states.in_turn, None, KEYS.paused, IN_TURN),
+    "held and paused": (states.held, None, KEYS.paused, HELD),
+    "awaiting and paused": (states.awaiting, None, KEYS.paused, AWAITING),
+    "paused and dead": (states.paused, None, KEYS.dead, PAUSED),
+}
+"""A task that is put into a second place, and where it is to stand then."""
 
 
-async def _also_in(raw: Redis, task: Task, place: str, then: State) -> tuple[Found, str, State]:
-    """Put a task into a second place."""
-    await ask(raw, "ZADD", place, 1, task.key)
-    return {"several places": {task.key}}, task.key, then
+def _gone(make: Typed, type_name: Listing, place: str, then: State) -> Seed:
+    async def seed_it(store: Store, raw: Redis) -> tuple[Found, str, State]:
+        task = await make(store, type_name)
+        await ask(raw, "ZREM", place, task.key)
+        return {"nowhere": {task.key}}, task.key, then
+
+    return seed_it
+
+
+def _also_in(make: Typed, type_name: Listing, place: str, then: State) -> Seed:
+    async def seed_it(store: Store, raw: Redis) -> tuple[Found, str, State]:
+        task = await make(store, type_name)
+        await ask(raw, "ZADD", place, 1, task.key)
+        return {"several places": {task.key}}, task.key, then
+
+    return seed_it
+
+
+SEEDS |= {name: _gone(*row) for name, row in GONE.items()}
+SEEDS |= {name: _also_in(*row) for name, row in ALSO_IN.items()}
 
 
 # In no place
-
-
-@seed
-async def gone_from_due(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.in_due(store, "mail")
-    return await _gone(raw, task, KEYS.due, DUE)
-
-
-@seed
-async def gone_from_due_after_a_failure(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.deferred(store)
-    return await _gone(raw, task, KEYS.due, DEFERRED)
-
-
-@seed
-async def gone_from_dead(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.dead(store)
-    return await _gone(raw, task, KEYS.dead, DEFERRED)
 
 
 @seed
@@ -78,30 +97,6 @@ async def gone_from_entries(store: Store, raw: Redis) -> tuple[Found, str, State
     task = await states.queued(store)
     await ask(raw, "HDEL", KEYS.entries, task.key)
     return {"nowhere": {task.key}, "stray entry": {task.claim.id}}, task.key, DUE
-
-
-@seed
-async def gone_from_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.paused_retry(store)
-    return await _gone(raw, task, KEYS.paused, DEFERRED)
-
-
-@seed
-async def gone_from_awaiting(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.awaiting_retry(store)
-    return await _gone(raw, task, KEYS.awaiting, DEFERRED)
-
-
-@seed
-async def gone_from_its_line(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.in_turn(store)
-    return await _gone(raw, task, KEYS.held, DUE)
-
-
-@seed
-async def gone_from_held(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.held(store)
-    return await _gone(raw, task, KEYS.held, DUE)
 
 
 # An entry that is not there
@@ -164,52 +159,10 @@ async def in_an_entry_with_more_fields(store: Store, raw: Redis) -> tuple[Found,
 
 
 @seed
-async def in_due_and_in_delivery(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.in_delivery(store, "mail")
-    return await _also_in(raw, task, KEYS.due, IN_DELIVERY)
-
-
-@seed
 async def in_due_and_dead(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.dead(store, "mail")
     await ask(raw, "ZADD", KEYS.due, 1, task.key)
     return {"several places": {task.key}, "not listed": {task.key}}, task.key, DEFERRED
-
-
-@seed
-async def in_the_queue_and_dead(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.queued(store)
-    return await _also_in(raw, task, KEYS.dead, QUEUED)
-
-
-@seed
-async def in_due_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.paused(store, "mail")
-    return await _also_in(raw, task, KEYS.due, DUE)
-
-
-@seed
-async def in_turn_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.in_turn(store)
-    return await _also_in(raw, task, KEYS.paused, IN_TURN)
-
-
-@seed
-async def held_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.held(store)
-    return await _also_in(raw, task, KEYS.paused, HELD)
-
-
-@seed
-async def awaiting_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.awaiting(store)
-    return await _also_in(raw, task, KEYS.paused, AWAITING)
-
-
-@seed
-async def paused_and_dead(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.paused(store)
-    return await _also_in(raw, task, KEYS.dead, PAUSED)
 
 
 @seed
