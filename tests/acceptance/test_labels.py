@@ -1,5 +1,6 @@
 """Labels: what carries them, what finds tasks by them, what is done to tasks by them, and what is refused."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from redis_scheduler.process.moving import export_tasks, import_tasks
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.client import RedisClient
 from tests.acceptance.test_filters import listed
-from tests.support.names import KEYS, SHARDS
+from tests.support.names import KEYS, KEYS_OF_SHARDS, SHARDS
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, serving
 from tests.support.store import Store
@@ -56,6 +57,26 @@ async def test_a_change_and_a_put_list_a_task_by_its_new_labels(api: Client) -> 
         assert (await api.call("PUT", "/schedule/own-key", json=body))[0] == 200
     assert await found(api, "order=a") == set()
     assert await found(api, "order=b") == {"own-key"}
+
+
+async def test_no_list_keeps_a_task_that_was_changed_while_it_was_deleted(api: Client, raw: Redis) -> None:
+    async def change(order: str) -> int:
+        return (await api.call("PATCH", "/schedule/own", json={"labels": {"order": order}}))[0]
+
+    async def put(order: str) -> int:
+        body = {"webhook": WEBHOOK, "ttl": 600, "labels": {"order": order}}
+        return (await api.call("PUT", f"/schedule/own?type=of-{order}", json=body))[0]
+
+    async def delete() -> int:
+        return (await api.call("DELETE", "/schedule/own"))[0]
+
+    for _ in range(60):
+        assert await put("a") == 200
+        statuses = await asyncio.gather(change("b"), delete(), put("c"), delete(), change("d"), delete())
+        assert set(statuses) <= {200, 404}
+    await delete()
+    assert [await raw.smembers(keys.types) for keys in KEYS_OF_SHARDS] == [set()] * SHARDS
+    assert not [name async for name in raw.scan_iter("*label:*")]
 
 
 async def test_tasks_are_counted_and_cancelled_by_a_label(api: Client) -> None:

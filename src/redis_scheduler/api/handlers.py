@@ -195,33 +195,26 @@ class Api(Shards):
     async def cancel(self, request: Request, _given: Mapping[str, str]) -> Response:
         """DELETE /schedule/{key}: take a task out, and say what was found."""
         key, demands, caller = requests.task_key(request), preconditions(request), caller_of(request)
-        if demands.etags is not None or (caller is not None and caller.types):
-            return await self._changed(
-                request, key, lambda stored: self._cancelled_as(visible(caller, stored), demands)
-            )
+
+        async def cancelled(stored: Stored | None) -> Response | None:
+            return await self._cancelled_as(visible(caller, stored), demands)
+
         _, stored = await self._places.find(key)
-        if isinstance(stored, int):
-            async with self._large(request, key, COPIES * stored) as large:
-                found = await self._taken_out(_found(visible(caller, large)))
-        else:
-            found = await self._taken_out(_found(visible(caller, stored)))
-        if found is CancelAnswer.NOT_FOUND:
-            raise TaskNotFound
-        return answer(Cancelled(FOUND[found], key))
+        # Most often nobody changes it meanwhile: then it does not wait for those who do.
+        if isinstance(stored, int) or (done := await cancelled(stored)) is None:
+            return await self._changed(request, key, cancelled)
+        return done
 
     async def _cancelled_as(self, stored: Stored | None, demands: Preconditions) -> Response | None:
-        """Take a task out that is as demanded; None where another process was first. Raises TaskNotFound, or a 412."""
+        """Take a task out that is as demanded; None where another process was first: it may be listed under other names
+        by now. Raises TaskNotFound, or a 412."""
         stored = _found(stored)
         demands.check(stored)
-        found = await self._taken_out(stored, stored.raw)
+        calls = self._places.of(stored)
+        found = await calls.cancel.submit(calls.cancellation(stored, stored.raw))
         if found is CancelAnswer.NOT_FOUND:
             raise TaskNotFound
         return None if found is CancelAnswer.CHANGED else answer(Cancelled(FOUND[found], stored.key))
-
-    async def _taken_out(self, stored: Stored, expected: bytes = b"") -> CancelAnswer:
-        """Take a task out, unless another record is expected; keep how it ended."""
-        calls = self._places.of(stored)
-        return await calls.cancel.submit(calls.cancellation(stored, expected))
 
     async def pause(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /schedule/{key}/pause: keep a task back until it is resumed."""
