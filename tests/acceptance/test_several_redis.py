@@ -174,8 +174,16 @@ async def test_a_slot_that_no_node_has_is_one_line_and_served_once_one_has(tmp_p
         try:
             await client.ensure_checked()
             await asked(master, "CLUSTER", "DELSLOTS", 12_872)
-            with pytest.raises(StoreUnavailable, match=r"CLUSTERDOWN|MOVED|slot 12872"):
+            with pytest.raises(StoreUnavailable, match="no node of the cluster has the slot of the keys"):
                 await client.create_group()
+            for url, said in (
+                (cluster.url, "Redis is not available: "),
+                (master.url, "REDIS_URL must be redis+cluster:"),
+            ):
+                done = await asyncio.to_thread(run, "doctor", REDIS_URL=url)
+                assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done
+                assert said in done.stderr
+                assert "no node has the slot" in done.stderr or "no node of the cluster has the slot" in done.stderr
             await asked(master, "CLUSTER", "ADDSLOTS", 12_872)
 
             async def is_served() -> bool:

@@ -53,6 +53,10 @@ ADVICE = (
         "a key of a foreign program has one of this service's names: give the service a database of its own",
     ),
     (r"DB index is out of range", "REDIS_URL names a database that is not there: see `databases` in its configuration"),
+    (
+        r"Hash slot not served",
+        "this is a node of a cluster, in which no node has the slot of the keys; REDIS_URL must be redis+cluster://host:port",
+    ),
     (r"WRONG_VERSION_NUMBER|record layer", "it does not speak TLS there: REDIS_URL begins with redis://"),
     (r"CERTIFICATE_REQUIRED", "it wants a client certificate: see ssl_certfile and ssl_keyfile of REDIS_URL"),
     (r"CERTIFICATE_VERIFY_FAILED", "see ssl_ca_certs, ssl_check_hostname and ssl_cert_reqs of REDIS_URL"),
@@ -106,7 +110,9 @@ def suspected(error: Exception, url: str) -> str:
     return f"{error}; where it speaks {does}, REDIS_URL begins with {other}{'+' * bool(rest)}{rest}://"
 
 
-_MOVING = re.compile(r"\b(READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|WAIT cannot be used with replica)\b")
+_MOVING = re.compile(
+    r"\b(READONLY|MASTERDOWN|CLUSTERDOWN Hash slot not served|CLUSTERDOWN|TRYAGAIN|WAIT cannot be used with replica)\b"
+)
 
 
 def moving(error: Exception) -> str | None:
@@ -127,6 +133,7 @@ def away(code: str) -> StoreUnavailable:
 
 _WHY_AWAY = {
     "": "its master changes, or the slot of the keys moves",
+    "CLUSTERDOWN Hash slot not served": "no node of the cluster has the slot of the keys: see CLUSTER SLOTS there",
     "CLUSTERDOWN": "a master of the cluster is away; the others serve meanwhile only with cluster-require-full-coverage no",
 }
 """Why a master, or a slot, is away, by Redis' code; empty: any other code."""
