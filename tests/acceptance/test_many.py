@@ -1,6 +1,7 @@
 """What is done to many tasks at once: all that the filters want, and no other; in steps; dry; and what is refused."""
 
 import asyncio
+from collections import Counter
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -8,10 +9,13 @@ from urllib.parse import parse_qsl
 import pytest
 
 from redis_scheduler.api import steps
+from redis_scheduler.store.client import RedisClient
 from tests.acceptance.test_filters import listed
 from tests.support.names import KEYS
 from tests.support.service import Client
 from tests.support.store import Store
+from tests.support.tokens import make_token
+from tests.support.waiting import wait_until
 
 COUNT = 3 * steps.STEP_TASKS
 
@@ -176,3 +180,28 @@ async def test_series_are_not_run_among_many(api: Client, store: Store) -> None:
 async def test_a_rate_has_a_meaning_only_where_tasks_come_due(verb: str, api: Client) -> None:
     status, content = await api.call("POST", f"/schedules/{verb}?type=mail&rate=5")
     assert (status, content["code"], content["field"]) == (400, "unknown-parameter", "rate")
+
+
+async def test_many_requests_of_one_token_leave_turns_to_another(api: Client, client: RedisClient) -> None:
+    flooding, other = [
+        api.with_token(await make_token(client, "schedule", "bulk", types=(name,))) for name in ("flood", "other")
+    ]
+    task = {"webhook": "http://127.0.0.1:9/", "ttl": 3_600}
+    for _ in range(10):
+        assert (await flooding.call("POST", "/schedules?type=flood", json={"tasks": [task] * 100}))[0] == 200
+    assert (await other.call("POST", "/schedules?type=other", json={"tasks": [task] * 3}))[0] == 200
+    has_ended, statuses = asyncio.Event(), Counter[int]()
+
+    async def flood() -> None:
+        while not has_ended.is_set():
+            for verb in ("pause", "resume"):
+                status, _ = await flooding.call("POST", f"/schedules/{verb}?type=flood")
+                statuses[status] += 1
+
+    floods = [asyncio.create_task(flood()) for _ in range(60)]
+    await wait_until(lambda: statuses[503] > 0, "more is asked for than is done")
+    answers = [await other.call("POST", f"/schedules/{verb}?type=other") for verb in ("pause", "resume") * 3]
+    has_ended.set()
+    await asyncio.gather(*floods)
+    assert [(status, content["touched"]) for status, content in answers] == [(200, 3)] * 6
+    await api.call("POST", "/purge")

@@ -2,7 +2,10 @@
 
 import asyncio
 
+import pytest
+
 from redis_scheduler.api.exclusive import Exclusive
+from redis_scheduler.errors import RequestRefused
 
 
 async def test_those_that_come_while_it_is_held_go_in_their_order() -> None:
@@ -20,6 +23,40 @@ async def test_those_that_come_while_it_is_held_go_in_their_order() -> None:
     await asyncio.gather(*map(one, range(9)))
     await one(9)
     assert order == list(range(10))
+
+
+async def test_who_asks_takes_turns_with_who_asks_much() -> None:
+    exclusive, order = Exclusive(), list[str]()
+
+    async def one(name: str) -> None:
+        async with exclusive.held(whose=name[0]):
+            order.append(name)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*map(one, ("a0", "a1", "a2", "a3", "b0", "b1", "c0")))
+    assert order == ["a0", "a1", "b0", "c0", "a2", "b1", "a3"]
+
+
+async def test_whose_turn_comes_as_it_gives_up_passes_it_on() -> None:
+    exclusive = Exclusive()
+
+    async def one() -> None:
+        async with exclusive.held(whose="b"):
+            pass
+
+    async with exclusive.held():
+        giving_up, next_one = [asyncio.create_task(one()) for _ in range(2)]
+        await asyncio.sleep(0)
+    giving_up.cancel()  # its turn has come
+    await asyncio.wait([giving_up, next_one], timeout=10)
+    assert giving_up.cancelled()
+    assert next_one.done()
+    async with exclusive.held(0.1):
+        with pytest.raises(RequestRefused, match="Too many such requests"):
+            async with exclusive.held(0.01):
+                pass
+    async with exclusive.held(0.1):
+        pass
 
 
 async def test_one_that_comes_between_an_end_and_the_next_begin_goes_last() -> None:

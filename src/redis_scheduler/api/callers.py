@@ -195,6 +195,12 @@ def caller_of(request: Request) -> Caller | None:
     return caller_in(request.scope)
 
 
+def whose(request: Request) -> str:
+    """Return the id of the token that asks, by which tokens take turns; nothing of the service's own token."""
+    caller = caller_in(request.scope)
+    return "" if caller is None else caller.id
+
+
 def caller_in(scope: Scope) -> Caller | None:
     """Return who asks; None if that is the service's own token."""
     caller: Caller | None = scope.get(CALLER)

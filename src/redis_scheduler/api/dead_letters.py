@@ -15,6 +15,7 @@ from redis_scheduler.api.callers import (
     refuse_other_options,
     refuse_without,
     visible,
+    whose,
 )
 from redis_scheduler.api.filters import filters_of, without_alerts
 from redis_scheduler.api.handlers import Api
@@ -39,7 +40,7 @@ class DeadLettersApi(Api):
     async def dead_groups(self, request: Request, given: Mapping[str, str]) -> Response:
         """GET /dead/groups, with the filters of GET /dead: how many dead letters there are of each host and error."""
         wanted = without_alerts(filters_of(given), caller_of(request))
-        async with self._one_grouping.held():
+        async with self._one_grouping.held(whose=whose(request)):
             found = await (await self._listed(given)).groups(wanted, look_s(request))
         groups = [
             DeadGroup(group.host, group.error, group.count, group.newest, rfc3339(group.died_ms))

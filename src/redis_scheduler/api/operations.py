@@ -17,7 +17,7 @@ from starlette.responses import Response
 from redis_scheduler.api.acknowledgements import AcknowledgementsApi
 from redis_scheduler.api.answers import answer, answer_to
 from redis_scheduler.api.bodies import ManyDone
-from redis_scheduler.api.callers import Caller, caller_of
+from redis_scheduler.api.callers import Caller, caller_of, whose
 from redis_scheduler.api.filters import filters_of, without_alerts
 from redis_scheduler.api.request_ids import request_id_of
 from redis_scheduler.api.shard_calls import ShardCalls
@@ -71,7 +71,8 @@ class OperationsApi(AcknowledgementsApi):
         )
         before = list(parts)
         try:
-            await self._take_steps(shards, operation_id and beginning + operation_id, parts, away, take)
+            named = operation_id and beginning + operation_id
+            await self._take_steps(shards, named, parts, away, take, whose(request))
             if away and parts == before and unfinished(parts) is not None:
                 raise next(iter(away.values()))
         except (StoreUnavailable, StoreFull) as error:
@@ -102,6 +103,7 @@ class OperationsApi(AcknowledgementsApi):
         parts: list[Operation],
         away: dict[int, StoreUnavailable],
         take: Take,
+        caller_id: str,
     ) -> None:
         """Take steps in one shard after the other, until all is done or the time is over: `parts` then says how far
         each is, `away` which of them could not be asked. An error that may pass is raised only if nothing was done
@@ -112,7 +114,7 @@ class OperationsApi(AcknowledgementsApi):
             part = parts[number]
             try:
                 # Requests of this kind take turns step by step, so that none waits until another ends.
-                async with self._one_bulk.held(start_s + TURNS_S - time.monotonic()):
+                async with self._one_bulk.held(start_s + TURNS_S - time.monotonic(), caller_id):
                     self._rest.begin()
                     try:
                         parts[number] = part = await take(shards[number], operation_id, part)

@@ -13,6 +13,7 @@ import asyncio
 from starlette.requests import Request
 
 from redis_scheduler.api.admission import Connection
+from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.limits import Limits
 from redis_scheduler.errors import Code, RequestRefused
 from redis_scheduler.logs import Events
@@ -71,20 +72,22 @@ class PageMemory:
 
 
 class PageRoom:
-    """Gives room to pages, in the order in which it is asked for."""
+    """Gives room to pages, in the order in which it is asked for; those who ask take turns."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._held = 0
-        self._entering = asyncio.Lock()
+        self._entering = Exclusive()
         self._has_changed = asyncio.Event()
         self.sending: dict[PageMemory, None] = {}
         """Pages that are on their way, the oldest first."""
 
-    async def enter(self, connection: Connection | None, reading_bytes: int) -> PageMemory:
-        """Take room for so many bytes, to read a page. Raises a 503 if none comes free in time."""
+    async def enter(self, connection: Connection | None, reading_bytes: int, whose: str = "") -> PageMemory:
+        """Take room for so many bytes, to read a page; `whose`: see Exclusive. Raises a 503 if none comes free in
+        time."""
+        within_s = self.limits.room_within_s
         try:
-            async with asyncio.timeout(self.limits.room_within_s), self._entering:
+            async with asyncio.timeout(within_s), self._entering.held(2 * within_s, whose):
                 while self._held and self._held + reading_bytes > self.limits.pages_bytes:
                     self._has_changed.clear()
                     await stop_or_interval(self._has_changed, self._cut_off_oldest())

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from redis_scheduler.api.admission import CONNECTION, Connection
 from redis_scheduler.api.answers import LargeAnswer
 from redis_scheduler.api.bodies import ListedBody
-from redis_scheduler.api.callers import Caller, caller_of, may_see_all, refuse_without, visible
+from redis_scheduler.api.callers import Caller, caller_of, may_see_all, refuse_without, visible, whose
 from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.idempotency import Idempotency
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
@@ -110,7 +110,7 @@ class Shards:
         read: Callable[[], Awaitable[tuple[bytes | bytearray, str | None]]],
     ) -> Response:
         """Wait for room, then read an answer and its ETag, and return it. It keeps the room until it is sent."""
-        room = await self._page_room.enter(_connection(request), reading_bytes)
+        room = await self._page_room.enter(_connection(request), reading_bytes, whose(request))
         try:
             found = LargeAnswer(*await read(), on_sent=room.leave)
             room.begin(len(found.body))
@@ -128,7 +128,7 @@ class Shards:
     @asynccontextmanager
     async def _large(self, request: Request, key: str, reading_bytes: int) -> AsyncIterator[Stored | None]:
         """Yield a large task, None if it is gone meanwhile, with room for it within the block."""
-        room = await self._page_room.enter(_connection(request), reading_bytes)
+        room = await self._page_room.enter(_connection(request), reading_bytes, whose(request))
         try:
             yield await (await self._places.of_key(key)).views.task(key)
         finally:
