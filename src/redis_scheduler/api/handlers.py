@@ -194,21 +194,18 @@ class Api(Shards):
 
     async def cancel(self, request: Request, _given: Mapping[str, str]) -> Response:
         """DELETE /schedule/{key}: take a task out, and say what was found."""
-        key, demands, caller = requests.task_key(request), preconditions(request), caller_of(request)
-
-        async def cancelled(stored: Stored | None) -> Response | None:
-            return await self._cancelled_as(visible(caller, stored), demands)
-
+        key = requests.task_key(request)
+        cancelled = partial(self._cancelled, caller_of(request), preconditions(request))
         _, stored = await self._places.find(key)
         # Most often nobody changes it meanwhile: then it does not wait for those who do.
         if isinstance(stored, int) or (done := await cancelled(stored)) is None:
             return await self._changed(request, key, cancelled)
         return done
 
-    async def _cancelled_as(self, stored: Stored | None, demands: Preconditions) -> Response | None:
+    async def _cancelled(self, caller: Caller | None, demands: Preconditions, stored: Stored | None) -> Response | None:
         """Take a task out that is as demanded; None where another process was first: it may be listed under other names
         by now. Raises TaskNotFound, or a 412."""
-        stored = _found(stored)
+        stored = _found(visible(caller, stored))
         demands.check(stored)
         calls = self._places.of(stored)
         found = await calls.cancel.submit(calls.cancellation(stored, stored.raw))
