@@ -37,6 +37,28 @@ async def test_who_asks_takes_turns_with_who_asks_much() -> None:
     assert order == ["a0", "a1", "b0", "c0", "a2", "b1", "a3"]
 
 
+async def test_those_that_have_given_up_take_no_turn_of_those_behind_them_and_are_not_kept() -> None:
+    exclusive, order = Exclusive(), list[str]()
+
+    async def one(name: str, wait_s: float = 10) -> None:
+        async with exclusive.held(wait_s, whose=name[0]):
+            order.append(name)
+
+    async with exclusive.held():
+        gone = [asyncio.create_task(one(f"a{number}", 0.01)) for number in range(5)]
+        await asyncio.wait(gone)
+        assert not exclusive._lines
+        late = [asyncio.create_task(one(f"a{number}")) for number in range(5, 8)]
+        waiting = [asyncio.create_task(one(name)) for name in ("a8", "b0", "b1", "b2")]
+        await asyncio.sleep(0)
+        for giving_up in late:  # their futures are done, and stand in line still
+            giving_up.cancel()
+    await asyncio.wait(waiting, timeout=10)
+    assert order == ["a8", "b0", "b1", "b2"]
+    assert all(isinstance(task.exception(), RequestRefused) for task in gone)
+    assert not exclusive._lines
+
+
 async def test_whose_turn_comes_as_it_gives_up_passes_it_on() -> None:
     exclusive = Exclusive()
 

@@ -48,10 +48,20 @@ class Exclusive:
         except BaseException as error:
             if turn.done() and not turn.cancelled():
                 self._pass_on()  # it had come
+            else:
+                self._leave(turn, whose)
             if isinstance(error, TimeoutError):
                 text = "Too many such requests wait for one another; try again"
                 raise RequestRefused(Code.BUSY, text) from error
             raise
+
+    def _leave(self, turn: asyncio.Future[None], whose: str) -> None:
+        """Take one that has given up out of its line, if it still stands there."""
+        line = self._lines.get(whose)
+        if line is not None and turn in line:
+            line.remove(turn)
+            if not line:
+                del self._lines[whose]
 
     def end(self, error: BaseException | None) -> None:
         """Let the next one go. `error`: what ended the request that held it."""
@@ -60,11 +70,12 @@ class Exclusive:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Let the next one go, of whoever's turn it is; those that have given up are passed over."""
+        """Let the next one go, of whoever's turn it is; one that is just giving up takes none."""
         while self._lines:
             whose, line = next(iter(self._lines.items()))
             turn = line.popleft()
-            self._lines.move_to_end(whose)
+            if not turn.done():
+                self._lines.move_to_end(whose)
             if not line:
                 del self._lines[whose]
             if not turn.done():
