@@ -185,6 +185,20 @@ async def test_a_new_server_in_the_place_of_one_that_has_tasks_is_told_of(tmp_pa
         assert (await asyncio.to_thread(run, "doctor", REDIS_URL=wrong)).returncode == 0
 
 
+async def test_a_server_that_lacks_its_mark_alone_is_the_one_that_it_was(tmp_path: Path) -> None:
+    """As where it was too full for a mark when the list grew, or was restored from before that."""
+    async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other") as other:
+        urls = f"{one.url},{other.url}"
+        async with serving(tmp_path, REDIS_URL=urls) as service, client_of(service) as client:
+            await scheduled_to_the_last(client, "http://127.0.0.1:9/", 2, 3_600)
+        for number, server in enumerate((one, other)):
+            assert await asked(server, "DEL", Keys(tag_of("", number), number).server) == 1
+            done = await asyncio.to_thread(run, "doctor", REDIS_URL=urls)
+            assert (done.returncode, done.stderr) == (0, "")
+            async with serving(tmp_path, REDIS_URL=urls) as service:
+                assert not [event for event in service.events("hazard") if "holds nothing" in event["warning"]]
+
+
 async def test_a_new_server_by_two_names_is_refused_and_nothing_is_left_there(tmp_path: Path) -> None:
     async with redis_process(tmp_path / "one") as one, redis_process(tmp_path / "other") as other:
         for urls in (f"redis://localhost:{one.port},{one.url}", f"{other.url},{one.url},redis://localhost:{one.port}"):
