@@ -128,6 +128,7 @@ async def test_hundreds_of_requests_of_a_token_at_once_are_no_outage(
         await api.call("POST", "/purge")
 
 
+@pytest.mark.one_shard("over several shards, what another process serves in the same moment may pass a limit")
 async def test_requests_at_once_to_several_processes_do_not_pass_the_limits_together(
     tmp_path: Path, redis_url: str, client: RedisClient
 ) -> None:

@@ -155,8 +155,8 @@ PARAMETERS: dict[str, tuple[str, Schema]] = {
         _text(HOST_LENGTH, r"^[^/\s]+$") | FURTHER,
     ),
     "key_prefix": ("Tasks whose key begins so.", _KEY),
-    "due_after": ("Tasks that fire next at this time or later.", _TIME),
-    "due_before": ("Tasks that fire next before this time.", _TIME),
+    "due_after": ("Tasks that are, or were, due at this time or later.", _TIME),
+    "due_before": ("Tasks that are, or were, due before this time.", _TIME),
     "died_before": ("Dead letters that died before this time.", _TIME),
     "label": (
         "Tasks with this label, `name=value`.",

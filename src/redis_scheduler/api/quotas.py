@@ -71,11 +71,11 @@ class Quotas:
 
     @asynccontextmanager
     async def _held(self, token_id: str, token: Token, share: Share, rated: int, name: str) -> AsyncIterator[None]:
+        calls, others, tells = self._shares.counting, NO_SHARE, bool(token.tasks or token.task_bytes)
+        tokens = Tokens(calls.writes.client)
         coming = self._coming.get(token_id, NO_SHARE)
         more = Share(max(0, share.tasks), max(0, share.bytes))
         self._coming[token_id] = sum_of((coming, more))
-        calls, others, tells = self._shares.counting, NO_SHARE, bool(token.tasks or token.task_bytes)
-        tokens = Tokens(calls.writes.client)
         try:
             if tells:
                 others = await self._shares.elsewhere(token_id, calls.number)
