@@ -182,6 +182,7 @@ async def test_a_rate_has_a_meaning_only_where_tasks_come_due(verb: str, api: Cl
     assert (status, content["code"], content["field"]) == (400, "unknown-parameter", "rate")
 
 
+@pytest.mark.one_shard("where each shard has a part of the tasks, all that the flood asks for is done in time")
 async def test_many_requests_of_one_token_leave_turns_to_another(api: Client, client: RedisClient) -> None:
     flooding, other = [
         api.with_token(await make_token(client, "schedule", "bulk", types=(name,))) for name in ("flood", "other")
