@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -198,9 +199,11 @@ async def test_what_is_done_to_many_goes_on_by_its_form_once_a_shard_is_back(two
     await _goes_on(two.browser, refused, f"Cancel: {TASKS} done")
 
 
-async def test_the_form_goes_on_that_redis_left_without_an_answer(
+@asynccontextmanager
+async def _of_one_redis(
     tmp_path: Path, session: aiohttp.ClientSession
-) -> None:
+) -> AsyncIterator[tuple[RedisProcess, Client, Browser]]:
+    """An API on a server of its own, and a browser that is signed in."""
     async with (
         redis_process(tmp_path / "redis") as server,
         serving(tmp_path, "api", REDIS_URL=server.url) as process,
@@ -208,6 +211,13 @@ async def test_the_form_goes_on_that_redis_left_without_an_answer(
     ):
         browser = Browser(session, api.url)
         await browser.sign_in(TOKEN)
+        yield server, api, browser
+
+
+async def test_the_form_goes_on_that_redis_left_without_an_answer(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    async with _of_one_redis(tmp_path, session) as (server, api, browser):
         for _ in range(TASKS):
             await api.schedule(NOWHERE, 900)
         asked = await browser.post("/ui/many/cancel", {"type": "default"})
@@ -236,13 +246,7 @@ async def test_counting_goes_on_by_its_form_once_a_shard_is_back(two: Two) -> No
 async def test_counting_goes_on_that_redis_left_without_an_answer(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    async with (
-        redis_process(tmp_path / "redis") as server,
-        serving(tmp_path, "api", REDIS_URL=server.url) as process,
-        client_of(process) as api,
-    ):
-        browser = Browser(session, api.url)
-        await browser.sign_in(TOKEN)
+    async with _of_one_redis(tmp_path, session) as (server, api, browser):
         await api.schedule(NOWHERE, 900)
         await server.stop()
         refused = await browser.post("/ui/many/cancel", {"type": "default"})
