@@ -1,5 +1,7 @@
-"""Requests that go one after another: updates of one task, purges, groupings, steps of operations on many tasks; and
-those that wait for the room for a page."""
+"""Requests that go one after another, and who asks takes turns.
+
+So go updates of one task, purges, groupings, steps of operations on many tasks, and the wait for room for a page.
+"""
 
 import asyncio
 from collections import OrderedDict, deque

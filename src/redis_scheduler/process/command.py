@@ -77,7 +77,7 @@ async def all_shards_of(
             raise
 
 
-async def begin(client: RedisClient, settings: Settings) -> bool:
+async def begin_deployment(client: RedisClient, settings: Settings) -> bool:
     """Begin the deployment in its first shard, where no process has yet, as a first start with these settings would:
     another number of shards comes after this one. Return whether it was to begin. Raises as a call."""
     if await client.command("EXISTS", client.keys.instance, read=NUMBER):

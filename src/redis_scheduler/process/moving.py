@@ -18,7 +18,7 @@ from redis_scheduler.api import reading
 from redis_scheduler.api.limits import DEFAULT as LIMITS
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.errors import RequestRefused, SchedulerError, StartError, StoreUnavailable
-from redis_scheduler.process.command import all_shards_of, begin, counted, note, say, tell
+from redis_scheduler.process.command import all_shards_of, begin_deployment, counted, note, say, tell
 from redis_scheduler.process.interruption import waiting
 from redis_scheduler.process.process import process_name
 from redis_scheduler.process.streams import Waited
@@ -132,7 +132,7 @@ async def import_tasks(settings: Settings, path: str, shift_s: float, replaces: 
     with _input(path) as file:
         async with all_shards_of(settings, may_be_new=True) as (clients, generations):
             client = clients[0]
-            if is_new := not is_dry and await begin(client, settings):
+            if is_new := not is_dry and await begin_deployment(client, settings):
                 generations = await generations_of(clients, len(clients))
             dead_before_ms = await Views(client).now_ms() - round(settings.dead_ttl * 1000)
             work = _Import(clients, generations, settings.max_timeout, dead_before_ms, replaces, is_dry)

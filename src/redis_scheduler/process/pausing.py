@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.process.command import all_shards_of, begin, in_each, note, say, say_away
+from redis_scheduler.process.command import all_shards_of, begin_deployment, in_each, note, say, say_away
 from redis_scheduler.process.process import process_name
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.client import RedisClient
@@ -41,7 +41,9 @@ async def pause_all(settings: Settings, force: bool = False) -> bool:
 
         async def pause(client: RedisClient) -> int | None:
             if client.keys.shard == 0:
-                await begin(client, settings)  # so that no shard is there from a first start on that is not paused
+                await begin_deployment(
+                    client, settings
+                )  # so that no shard is there from a first start on that is not paused
             return await Moves(client, process_name()).pause_all(True)
 
         paused, away = await in_each(clients, pause)
