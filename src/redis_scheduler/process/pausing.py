@@ -41,9 +41,8 @@ async def pause_all(settings: Settings, force: bool = False) -> bool:
 
         async def pause(client: RedisClient) -> int | None:
             if client.keys.shard == 0:
-                await begin_deployment(
-                    client, settings
-                )  # so that no shard is there from a first start on that is not paused
+                # So that no shard is there from a first start on that is not paused.
+                await begin_deployment(client, settings)
             return await Moves(client, process_name()).pause_all(True)
 
         paused, away = await in_each(clients, pause)
